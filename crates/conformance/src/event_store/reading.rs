@@ -1,0 +1,140 @@
+//! Reading: a stream both ways, the log through a filter, each in pages.
+
+use std::sync::Arc;
+
+use sillage_kernel::{Event, Expected, Filter, Position, StreamName, Version};
+use sillage_store::{Append, Direction, EventStore};
+
+use super::Fixture;
+use super::things::{
+    add, append, append_one, entry, main_tenant, pages, tenant, thing, user, whole_log, whole_stream,
+};
+
+/// A stream is read from any version, forward or backward, up to a limit; each page tells the stream's head;
+/// a stream without events is an empty page.
+pub async fn a_stream_is_read_both_ways_in_pages(fixture: impl Fixture) {
+    use Direction::{Backward, Forward};
+    const ALL: usize = usize::MAX;
+    let store = &*fixture.store();
+    let stream = thing("a");
+    for _ in 0..3 {
+        add(store, &thing("other"), 1).await;
+        add(store, &stream, 2).await;
+    }
+    let events = whole_stream(store, &stream).await;
+    let rows: &[(Direction, u64, usize, &[u64])] = &[
+        (Forward, 0, ALL, &[1, 2, 3, 4, 5, 6]),
+        (Forward, 1, 6, &[1, 2, 3, 4, 5, 6]),
+        (Forward, 0, 1, &[1]),
+        (Forward, 1, 2, &[1, 2]),
+        (Forward, 3, 2, &[3, 4]),
+        (Forward, 5, 10, &[5, 6]),
+        (Forward, 6, 10, &[6]),
+        (Forward, 7, 10, &[]),
+        (Forward, u64::MAX, 10, &[]),
+        (Forward, 1, 0, &[]),
+        (Backward, u64::MAX, ALL, &[6, 5, 4, 3, 2, 1]),
+        (Backward, u64::MAX, 1, &[6]),
+        (Backward, 7, 2, &[6, 5]),
+        (Backward, 6, 6, &[6, 5, 4, 3, 2, 1]),
+        (Backward, 4, 2, &[4, 3]),
+        (Backward, 2, 10, &[2, 1]),
+        (Backward, 1, 10, &[1]),
+        (Backward, 0, 10, &[]),
+        (Backward, 6, 0, &[]),
+    ];
+    for (direction, from, limit, versions) in rows {
+        let page = store
+            .read_stream(&main_tenant(), &stream, Version::new(*from), *direction, *limit)
+            .await
+            .unwrap();
+        let row = format!("{direction:?} from {from}, {limit}");
+        let wanted: Vec<Arc<Event>> =
+            versions.iter().map(|version| events[*version as usize - 1].clone()).collect();
+        assert_eq!(page.events, wanted, "{row}");
+        assert_eq!(page.head.get(), 6, "{row}");
+        let page = store
+            .read_stream(&main_tenant(), &thing("absent"), Version::new(*from), *direction, *limit)
+            .await;
+        let page = page.unwrap();
+        assert_eq!((page.events.len(), page.head), (0, Version::ZERO), "{row}");
+    }
+}
+
+/// A log of several tenants and categories, with streams of the system, and some that nobody wants at its end.
+async fn mixed_log(store: &dyn EventStore) -> Vec<Arc<Event>> {
+    let outcomes = StreamName::outcomes_of(&user("anna"));
+    let streams = [
+        "thing-a",
+        "thing-a-b",
+        "things-a",
+        "other-thing",
+        "$thing-a",
+        outcomes.as_str(),
+        "other-b",
+        "other-b",
+    ];
+    for (round, stream) in streams.iter().cycle().take(24).enumerate() {
+        let tenant = tenant(["north", "south"][round / 2 % 2]);
+        let entries = [entry(&stream.parse().unwrap(), Expected::Any, 1 + round % 3)];
+        append_one(store, Append { tenant, ..append(entries) }).await.unwrap();
+    }
+    whole_log(store).await
+}
+
+fn filters() -> [Filter; 6] {
+    let category = |name: &'static str| Filter::Category(name.into());
+    [
+        Filter::Everything,
+        Filter::People,
+        category("thing"),
+        category("things"),
+        category("$outcomes"),
+        category("absent"),
+    ]
+}
+
+/// Page by page, whatever their size, each filter finds exactly the wanted events of every tenant, in the order of the log, and
+/// comes to the end of the log even where nothing is wanted.
+pub async fn the_log_is_read_in_pages_through_each_filter(fixture: impl Fixture) {
+    let store = &*fixture.store();
+    let log = mixed_log(store).await;
+    for filter in filters() {
+        let wanted: Vec<Arc<Event>> = log.iter().filter(|event| filter.admits(event)).cloned().collect();
+        for limit in [1, 2, 3, 7, 1_000, usize::MAX] {
+            let found = pages(store, Position::ZERO, store.head(), &filter, limit).await;
+            assert!(found == wanted, "{filter:?} in pages of {limit}");
+        }
+    }
+}
+
+/// After any position comes what stands behind it; after the last there is nothing, and the page stays there.
+pub async fn the_log_is_read_from_anywhere(fixture: impl Fixture) {
+    let store = &*fixture.store();
+    let empty = store.read_all(Position::ZERO, Filter::Everything, 10).await.unwrap();
+    assert_eq!((empty.events.len(), empty.through), (0, Position::ZERO));
+    let log = mixed_log(store).await;
+    for (read, event) in log.iter().enumerate() {
+        for filter in filters() {
+            let rest = log[read + 1..].iter().filter(|event| filter.admits(event)).cloned();
+            let found = pages(store, event.position, store.head(), &filter, 5).await;
+            assert!(found == Vec::from_iter(rest), "{filter:?} after {}", event.position);
+        }
+    }
+    for filter in filters() {
+        let page = store.read_all(store.head(), filter, 10).await.unwrap();
+        assert_eq!((page.events.len(), page.through), (0, store.head()));
+    }
+}
+
+/// A page that has no room holds nothing, and so passes nothing that is wanted.
+pub async fn a_page_without_room_passes_nothing(fixture: impl Fixture) {
+    let store = &*fixture.store();
+    let log = mixed_log(store).await;
+    for filter in filters() {
+        let page = store.read_all(Position::ZERO, filter.clone(), 0).await.unwrap();
+        let passed =
+            log.iter().filter(|event| filter.admits(event) && event.position <= page.through).count();
+        assert_eq!((page.events.len(), passed), (0, 0), "{filter:?}");
+    }
+}

@@ -1,0 +1,22 @@
+//! The suites that every engine must pass, for use in the tests of any crate.
+//!
+//! A property is an async function that gets a fixture and panics when the contract is broken. A suite is a
+//! macro that makes a test of each property, so that a failure has a name:
+//!
+//! ```ignore
+//! sillage_conformance::event_store!(memory, || async { MemoryFixture::default() });
+//! ```
+//!
+//! A property knows nothing of the engine but the contract and the `Features` that the engine states. It
+//! waits for conditions, each with a deadline, and never for a while.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "all of it is test code: a panic is a failed test"
+)]
+
+pub mod event_store;
+mod wait;
+
+pub use wait::{DEADLINE, within_deadline};

@@ -1,0 +1,157 @@
+//! The engine with a folder of its own, on a disk that can be stopped.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
+
+use sillage_conformance::event_store::{Fixture, HeldDisk};
+use sillage_journal::{Disk, DiskFile, Lock, RealDisk};
+use sillage_store::EventStore;
+use sillage_store::event_store::journal::{JournalOptions, JournalStore};
+use tempfile::TempDir;
+
+pub(crate) struct InFolder {
+    // Before the folder, so that the log is closed when the folder goes.
+    store: Arc<JournalStore>,
+    gate: Arc<Gate>,
+    folder: TempDir,
+}
+
+impl InFolder {
+    pub(crate) fn new() -> Self {
+        Self::open(tempfile::tempdir().unwrap(), 7)
+    }
+
+    fn open(folder: TempDir, log_id: u128) -> Self {
+        let gate = Arc::new(Gate::default());
+        let disk = Arc::new(GatedDisk(Arc::clone(&gate)));
+        let (store, _) =
+            JournalStore::open_on(folder.path(), log_id, JournalOptions::default(), disk).unwrap();
+        Self { store: Arc::new(store), gate, folder }
+    }
+}
+
+impl Fixture for InFolder {
+    fn store(&self) -> Arc<dyn EventStore> {
+        self.store.clone()
+    }
+
+    async fn reopen(self) -> Self {
+        let Self { store, gate: _, folder } = self;
+        assert!(Arc::into_inner(store).is_some(), "somebody still has the store");
+        // Another id, which a log that has one must not take.
+        Self::open(folder, 8)
+    }
+
+    fn hold_disk(&self) -> Option<Box<dyn HeldDisk>> {
+        self.gate.state.lock().unwrap().held = true;
+        Some(Box::new(Held(Arc::clone(&self.gate))))
+    }
+}
+
+/// Whether flushes may pass.
+#[derive(Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    moved: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    held: bool,
+    waiting: usize,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.waiting += 1;
+        while state.held {
+            state = self.moved.wait(state).unwrap();
+        }
+        state.waiting -= 1;
+    }
+}
+
+struct Held(Arc<Gate>);
+
+impl HeldDisk for Held {
+    fn is_awaited(&self) -> bool {
+        self.0.state.lock().unwrap().waiting > 0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.state.lock().unwrap().held = false;
+        self.0.moved.notify_all();
+    }
+}
+
+/// The disk of the machine, whose flushes wait at the gate.
+struct GatedDisk(Arc<Gate>);
+
+impl GatedDisk {
+    fn gated(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        Arc::new(GatedFile { file, gate: Arc::clone(&self.0) })
+    }
+}
+
+impl Disk for GatedDisk {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        RealDisk.create_dir(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        RealDisk.list(dir)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        RealDisk.create(path).map(|file| self.gated(file))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        RealDisk.open(path).map(|file| self.gated(file))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.0.pass();
+        RealDisk.sync_dir(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
+        RealDisk.lock(path)
+    }
+}
+
+struct GatedFile {
+    file: Arc<dyn DiskFile>,
+    gate: Arc<Gate>,
+}
+
+impl DiskFile for GatedFile {
+    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.file.read_at(into, offset)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.gate.pass();
+        self.file.sync_data()
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.file.truncate(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+}

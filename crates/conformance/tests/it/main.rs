@@ -1,0 +1,33 @@
+//! The suites, asked of the engines that need nothing beside them.
+
+#![cfg(test)]
+
+mod journal;
+mod memory;
+
+use std::path::Path;
+
+sillage_conformance::event_store!(memory_engine, || async { memory::Memory::default() });
+sillage_conformance::event_store!(journal_engine, || async { journal::InFolder::new() });
+
+/// A property that no test asks for would be broken without notice.
+#[test]
+fn every_property_is_in_the_list() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let list = std::fs::read_to_string(source.join("event_store.rs")).unwrap();
+    let mut found = 0;
+    for file in std::fs::read_dir(source.join("event_store")).unwrap() {
+        let path = file.unwrap().path();
+        let group = path.file_stem().unwrap().to_str().unwrap();
+        for line in std::fs::read_to_string(&path).unwrap().lines() {
+            let Some(rest) = line.strip_prefix("pub async fn ") else { continue };
+            let property = format!("{group}: {};", rest.split('(').next().unwrap());
+            assert!(list.contains(&property), "`{property}` is missing in event_store.rs");
+            found += 1;
+        }
+    }
+    assert_eq!(
+        list.lines().filter(|line| line.starts_with("                ") && line.ends_with(';')).count(),
+        found
+    );
+}

@@ -1,0 +1,361 @@
+//! Opening a log: lock, replay every committed batch, cut what a crash left, start the writer.
+//!
+//! The replay reads one segment at a time, so memory is bounded by the largest segment. Before anything is shown
+//! to readers the last segment is flushed: after a crash of the process alone, whole batches may stand in the
+//! kernel's cache that the disk never got.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    disk::{Disk, DiskFile, read_full},
+    error::{Error, Reason, ReplayError},
+    format::{Address, Batch, HeaderFlaw, SEGMENT_HEADER_BYTES, SegmentHeader},
+    reader::{Reader, Shared},
+    recovery::{Scan, Tail, scan},
+    writer::{Active, Writer, cut},
+};
+
+/// How large a segment file grows before the next group goes to a new one, in bytes.
+pub const DEFAULT_SEGMENT_BYTES: u64 = 64 << 20;
+
+const LOCK_NAME: &str = "lock";
+const SEGMENT_SUFFIX: &str = ".seg";
+const FIRST: Address = Address::new(0);
+
+/// How to open a log.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The id of the log, if it has to be created; an existing one keeps its own, see [`Reader::log_id`].
+    pub log_id: u128,
+    /// The size in bytes from which on a segment takes no further group. A segment passes it by at most one
+    /// group. May change between two openings.
+    pub segment_bytes: u64,
+    /// What to do when acknowledged bytes do not read back.
+    pub accept_loss: AcceptLoss,
+}
+
+impl Options {
+    /// Segments of [`DEFAULT_SEGMENT_BYTES`], no loss accepted.
+    #[must_use]
+    pub fn new(log_id: u128) -> Self {
+        Self { log_id, segment_bytes: DEFAULT_SEGMENT_BYTES, accept_loss: AcceptLoss::No }
+    }
+}
+
+/// What to do when acknowledged bytes do not read back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AcceptLoss {
+    /// Refuse to open, with [`Error::Damaged`].
+    #[default]
+    No,
+    /// Cut the log where the damage begins. What is cut off stays in the directory in files whose names end in
+    /// `.lost`. An operator's decision, never a default.
+    Yes,
+}
+
+/// What was found while opening.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// How many batches the log holds; the last one has this number.
+    pub batches: u64,
+    /// How many bytes were cut from the end: a torn tail, or the accepted loss.
+    pub cut_bytes: u64,
+    /// The damage whose loss was accepted, if any.
+    pub lost: Option<Lost>,
+}
+
+/// Damage that was cut away with the operator's consent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// Where it began, and where the log ends now.
+    pub at: Address,
+    /// What was wrong there.
+    pub reason: Reason,
+}
+
+/// An open log.
+#[derive(Debug)]
+pub struct Opened {
+    /// Appends; give it to the one thread that writes.
+    pub writer: Writer,
+    /// Reads; clone it freely.
+    pub reader: Reader,
+    /// What was found.
+    pub recovered: Recovered,
+}
+
+/// The way into a log.
+#[derive(Debug)]
+pub struct Journal;
+
+impl Journal {
+    /// Opens the log in `dir`, creating both if need be. `on_batch` gets every committed batch, in order, so that
+    /// the caller can build its indexes; an error from it stops the opening. When the opening fails, forget what
+    /// was built.
+    ///
+    /// # Errors
+    /// [`Error::Locked`], [`Error::Damaged`], [`Error::Unsupported`], [`Error::Replay`], [`Error::Io`].
+    pub fn open(
+        dir: &Path,
+        options: Options,
+        disk: Arc<dyn Disk>,
+        mut on_batch: impl FnMut(Batch<'_>) -> Result<(), ReplayError>,
+    ) -> Result<Opened, Error> {
+        disk.create_dir(dir).map_err(Error::io("create the directory"))?;
+        let lock = disk.lock(&dir.join(LOCK_NAME)).map_err(Error::io("lock the directory"))?;
+        let lock = lock.ok_or(Error::Locked)?;
+
+        let bases = list_segments(disk.as_ref(), dir)?;
+        let mut replay = Replay {
+            disk: disk.as_ref(),
+            dir,
+            options: &options,
+            log_id: None,
+            active: None,
+            kept: Vec::new(),
+            recovered: Recovered::default(),
+            bytes: Vec::new(),
+        };
+        replay.run(&bases, &mut on_batch)?;
+        let (active, log_id) = replay.finish()?;
+
+        let Replay { kept, recovered, .. } = replay;
+        let shared = Arc::new(Shared::new(disk, dir.to_owned(), log_id, active.end, kept));
+        // A segment with nothing but a header would otherwise be full, and be followed by another, for ever.
+        let segment_bytes = options.segment_bytes.max(SEGMENT_HEADER_BYTES as u64 + 1);
+        let next_batch = recovered.batches + 1;
+        let writer = Writer::new(Arc::clone(&shared), active, segment_bytes, next_batch, lock);
+        Ok(Opened { writer, reader: Reader::new(shared), recovered })
+    }
+}
+
+/// The file of the segment with this base.
+pub(crate) fn segment_path(dir: &Path, base: Address) -> PathBuf {
+    dir.join(format!("{base}{SEGMENT_SUFFIX}"))
+}
+
+fn list_segments(disk: &dyn Disk, dir: &Path) -> Result<Vec<Address>, Error> {
+    let names = disk.list(dir).map_err(Error::io("list the directory"))?;
+    let base = |name: &String| {
+        let base = Address::new(u64::from_str_radix(name.strip_suffix(SEGMENT_SUFFIX)?, 16).ok()?);
+        (*name == format!("{base}{SEGMENT_SUFFIX}")).then_some(base)
+    };
+    let mut bases: Vec<_> = names.iter().filter_map(base).collect();
+    bases.sort_unstable();
+    Ok(bases)
+}
+
+type OnBatch<'a> = dyn FnMut(Batch<'_>) -> Result<(), ReplayError> + 'a;
+
+/// Whether another segment follows.
+#[derive(Clone, Copy, PartialEq)]
+enum Order {
+    Sealed,
+    Last,
+}
+
+/// Acknowledged bytes that do not read back.
+struct Damage {
+    segment: Address,
+    at: Address,
+    reason: Reason,
+}
+
+/// The log as far as it has been replayed.
+struct Replay<'a> {
+    disk: &'a dyn Disk,
+    dir: &'a Path,
+    options: &'a Options,
+    /// From the header of the first segment; the others must have the same.
+    log_id: Option<u128>,
+    /// The last segment found sound so far, and where its last whole batch ends.
+    active: Option<Active>,
+    /// The bases of the segments that belong to the log.
+    kept: Vec<Address>,
+    recovered: Recovered,
+    /// The bytes of one segment at a time.
+    bytes: Vec<u8>,
+}
+
+impl Replay<'_> {
+    fn run(&mut self, bases: &[Address], on_batch: &mut OnBatch<'_>) -> Result<(), Error> {
+        for (index, &base) in bases.iter().enumerate() {
+            let order = if index + 1 == bases.len() { Order::Last } else { Order::Sealed };
+            let Some(Damage { segment, at, reason }) = self.segment(base, order, on_batch)? else { continue };
+            if self.options.accept_loss == AcceptLoss::No {
+                return Err(Error::Damaged { segment, at, reason });
+            }
+            self.recovered.lost = Some(Lost { at, reason });
+            return self.set_aside(bases.get(index..).unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    /// Replays one segment. Damage is returned, not acted on; `active` is then where the sound log ends.
+    fn segment(
+        &mut self,
+        base: Address,
+        order: Order,
+        on_batch: &mut OnBatch<'_>,
+    ) -> Result<Option<Damage>, Error> {
+        let expected = self.active.as_ref().map_or(FIRST, |active| active.end);
+        if base != expected {
+            return Ok(Some(Damage { segment: base, at: expected, reason: Reason::Gap }));
+        }
+        let path = segment_path(self.dir, base);
+        let file = self.disk.open(&path).map_err(Error::io("open a segment"))?;
+        let mut bytes = std::mem::take(&mut self.bytes);
+        read_all(file.as_ref(), &mut bytes)?;
+        let found = match self.check_header(&bytes, base)? {
+            Some(reason) if order == Order::Last && is_torn_header(&bytes, reason) => {
+                self.recovered.cut_bytes += bytes.len() as u64;
+                self.create_segment(base)?;
+                None
+            }
+            Some(reason) => Some(Damage { segment: base, at: base, reason }),
+            None => self.batches(Active { base, file, end: base }, &bytes, order, on_batch)?,
+        };
+        self.bytes = bytes;
+        Ok(found)
+    }
+
+    /// What is wrong with the header, if anything.
+    fn check_header(&mut self, bytes: &[u8], base: Address) -> Result<Option<Reason>, Error> {
+        match SegmentHeader::decode(bytes) {
+            Err(HeaderFlaw::Unsupported(version)) => Err(Error::Unsupported { at: base, version }),
+            Err(HeaderFlaw::Broken) => Ok(Some(Reason::SegmentHeader)),
+            Ok(header) => {
+                let own = *self.log_id.get_or_insert(header.log_id) == header.log_id && header.base == base;
+                Ok((!own).then_some(Reason::ForeignSegment))
+            }
+        }
+    }
+
+    /// Replays the batches of a segment whose header is sound, and makes it the active one.
+    fn batches(
+        &mut self,
+        mut active: Active,
+        bytes: &[u8],
+        order: Order,
+        on_batch: &mut OnBatch<'_>,
+    ) -> Result<Option<Damage>, Error> {
+        let segment = active.base;
+        let Scan { batches, end, tail } = scan(bytes, segment, self.recovered.batches + 1);
+        for batch in batches {
+            on_batch(batch).map_err(|source| Error::Replay { at: batch.address(), source })?;
+            self.recovered.batches = batch.number();
+        }
+        active.end = segment.after(end);
+        let rest = bytes.len() - end;
+        let damage = match (tail, order) {
+            (Tail::Unsupported { at, version }, _) => {
+                return Err(Error::Unsupported { at, version: version.into() });
+            }
+            (Tail::Damaged { at, reason }, _) | (Tail::Torn { at, reason }, Order::Sealed) => {
+                Some(Damage { segment, at, reason })
+            }
+            (Tail::Torn { .. }, Order::Last) => {
+                self.recovered.cut_bytes += rest as u64;
+                None
+            }
+            (Tail::Clean, _) => None,
+        };
+        // Zeros are cut as well, so that the length of the file is always the end of the log.
+        if damage.is_none() && order == Order::Last && rest > 0 {
+            cut(active.file.as_ref(), end as u64).map_err(Error::io("cut a torn tail"))?;
+        }
+        self.kept.push(segment);
+        self.active = Some(active);
+        Ok(damage)
+    }
+
+    /// Cuts the log at the end of the active segment. `bases` are the segments from the damaged one on. What is
+    /// lost is saved before anything that proves the damage goes, so a crash in between loses no more.
+    fn set_aside(&mut self, bases: &[Address]) -> Result<(), Error> {
+        let cut_at = self.save_lost_bytes()?;
+        let active_base = self.active.as_ref().map(|active| active.base);
+        for &base in bases.iter().filter(|base| Some(**base) != active_base) {
+            let path = segment_path(self.dir, base);
+            let file = self.disk.open(&path).map_err(Error::io("open a lost segment"))?;
+            self.recovered.cut_bytes += file.size().map_err(Error::io("measure a lost segment"))?;
+            let aside = self.lost_path(base)?;
+            self.disk.rename(&path, &aside).map_err(Error::io("set a lost segment aside"))?;
+        }
+        self.disk.sync_dir(self.dir).map_err(Error::io("flush the directory"))?;
+        match (&self.active, cut_at) {
+            (Some(active), Some(len)) => {
+                cut(active.file.as_ref(), len).map_err(Error::io("cut at the damage"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Copies what follows the sound part of the active segment to a file of its own, and returns the offset at
+    /// which that part ends; `None` when nothing follows.
+    fn save_lost_bytes(&mut self) -> Result<Option<u64>, Error> {
+        let Some(Active { base, file, end }) = &self.active else { return Ok(None) };
+        let offset = end.offset_from(*base);
+        let mut bytes = Vec::new();
+        read_all(file.as_ref(), &mut bytes)?;
+        let sound = usize::try_from(offset).expect("the scan ended within the bytes");
+        let lost = bytes.get(sound..).unwrap_or_default();
+        if lost.is_empty() {
+            return Ok(None);
+        }
+        let aside = self.disk.create(&self.lost_path(*end)?).map_err(Error::io("create a lost file"))?;
+        let saved = aside.write_all_at(lost, 0).and_then(|()| aside.sync_data());
+        saved.map_err(Error::io("save lost bytes"))?;
+        self.recovered.cut_bytes += lost.len() as u64;
+        Ok(Some(offset))
+    }
+
+    /// A name for bytes that stood at `at` which no earlier loss has taken.
+    fn lost_path(&self, at: Address) -> Result<PathBuf, Error> {
+        let taken = self.disk.list(self.dir).map_err(Error::io("list the directory"))?;
+        let free = (0_u64..).map(|number| format!("{at}.{number}.lost")).find(|name| !taken.contains(name));
+        Ok(self.dir.join(free.expect("a directory has fewer files than there are numbers")))
+    }
+
+    /// Makes sure that there is a segment to write to, and that all that was replayed is durable.
+    fn finish(&mut self) -> Result<(Active, u128), Error> {
+        if self.active.is_none() {
+            self.create_segment(FIRST)?;
+        }
+        let active = self.active.take().expect("a segment was just made sure of");
+        active.file.sync_data().map_err(Error::io("flush the last segment"))?;
+        self.disk.sync_dir(self.dir).map_err(Error::io("flush the directory"))?;
+        Ok((active, self.own_log_id()))
+    }
+
+    fn own_log_id(&self) -> u128 {
+        self.log_id.unwrap_or(self.options.log_id)
+    }
+
+    /// Starts an empty segment, in place of whatever its file held.
+    fn create_segment(&mut self, base: Address) -> Result<(), Error> {
+        let path = segment_path(self.dir, base);
+        let header = SegmentHeader { log_id: self.own_log_id(), base }.encode();
+        let file = self.disk.create(&path).map_err(Error::io("create a segment"))?;
+        file.write_all_at(&header, 0).map_err(Error::io("write a segment header"))?;
+        file.sync_data().map_err(Error::io("flush a new segment"))?;
+        self.kept.push(base);
+        self.active = Some(Active { base, file, end: base.after(header.len()) });
+        Ok(())
+    }
+}
+
+/// Whether a crash can have left this header: groups are written only once the header is durable.
+fn is_torn_header(bytes: &[u8], reason: Reason) -> bool {
+    reason == Reason::SegmentHeader && bytes.len() <= SEGMENT_HEADER_BYTES
+}
+
+fn read_all(file: &dyn DiskFile, into: &mut Vec<u8>) -> Result<(), Error> {
+    let len = file.size().map_err(Error::io("measure a segment"))?;
+    into.resize(usize::try_from(len).expect("a segment fits the address space"), 0);
+    let filled = read_full(file, into, 0).map_err(Error::io("read a segment"))?;
+    into.truncate(filled);
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! Records by address. Nothing is read beyond the durable end, and every byte is checked at every read.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    ops::Bound,
+    path::PathBuf,
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::{
+    disk::{Disk, DiskFile, read_full},
+    error::{Error, Reason},
+    format::{Address, Flaw, MARKER_KIND, Marker, Record, RecordRef, Run, decode_record},
+    journal::segment_path,
+};
+
+/// How many segment files the readers of one log keep open together; the one opened longest ago is closed first.
+pub const MAX_OPEN_SEGMENTS: usize = 256;
+
+/// What one record is expected to take at most, so that one read suffices.
+const RECORD_GUESS_BYTES: usize = 512;
+const BATCH_GUESS_BYTES: usize = 16 << 10;
+
+/// Reads what is durable. Clones share their open files; any number of threads may read at once.
+#[derive(Clone)]
+pub struct Reader {
+    shared: Arc<Shared>,
+}
+
+impl Reader {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// The id that the log was created with.
+    #[must_use]
+    pub fn log_id(&self) -> u128 {
+        self.shared.log_id
+    }
+
+    /// The address up to which everything is durable. It only grows.
+    #[must_use]
+    pub fn durable_end(&self) -> Address {
+        self.shared.durable_end()
+    }
+
+    /// The record at an address that [`Writer::push`](crate::Writer::push) or the replay gave out.
+    ///
+    /// # Errors
+    /// [`Error::BeyondEnd`] when it is not durable yet, [`Error::Damaged`] when it does not read back, or no
+    /// record begins there, [`Error::Io`].
+    pub fn read(&self, at: Address) -> Result<Record, Error> {
+        let mut window = Window::new(self.shared.locate(at)?, at, RECORD_GUESS_BYTES);
+        let record = window.record(at)?;
+        if record.kind == MARKER_KIND {
+            return Err(window.place.damaged(at, Reason::NoRecord));
+        }
+        Ok(record.to_owned())
+    }
+
+    /// All records of the batch whose first record stands at `first`.
+    ///
+    /// # Errors
+    /// As for [`Reader::read`]; an address inside a batch is [`Error::Damaged`] too, with [`Reason::Marker`].
+    pub fn read_batch(&self, first: Address) -> Result<Vec<Record>, Error> {
+        let mut window = Window::new(self.shared.locate(first)?, first, BATCH_GUESS_BYTES);
+        let (mut records, mut run, mut at) = (Vec::new(), Run::default(), first);
+        loop {
+            let record = window.record(at)?;
+            let next = at.after(record.encoded_len());
+            if record.kind == MARKER_KIND {
+                let closes = Marker::from_record(&record).is_some_and(|marker| marker.closes(run));
+                return if closes { Ok(records) } else { Err(window.place.damaged(first, Reason::Marker)) };
+            }
+            records.push(record.to_owned());
+            run.add(1, window.encoded(at, next));
+            at = next;
+        }
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").field("durable_end", &self.durable_end()).finish_non_exhaustive()
+    }
+}
+
+/// A stretch of one segment in memory, which moves forward over it.
+struct Window {
+    place: Place,
+    start: Address,
+    bytes: Vec<u8>,
+    guess: usize,
+}
+
+impl Window {
+    fn new(place: Place, start: Address, guess: usize) -> Self {
+        Self { place, start, bytes: Vec::new(), guess }
+    }
+
+    /// The checked record at `at`; reads only if the window does not hold the whole of it.
+    fn record(&mut self, at: Address) -> Result<RecordRef<'_>, Error> {
+        let mut wanted = match decode_record(self.from(at), at) {
+            Err(Flaw::Short(needed)) => needed.max(self.guess),
+            _ => 0,
+        };
+        // The second read is for a record longer than the guess: its header has told how long.
+        while wanted > 0 {
+            self.load(at, wanted)?;
+            wanted = match decode_record(&self.bytes, at) {
+                Err(Flaw::Short(needed)) if needed > wanted => needed,
+                _ => 0,
+            };
+        }
+        decode_record(self.from(at), at).map_err(|flaw| match flaw {
+            Flaw::Short(_) => self.place.damaged(at, Reason::CutShort),
+            Flaw::Broken(reason) => self.place.damaged(at, reason),
+            Flaw::Unsupported(version) => Error::Unsupported { at, version: version.into() },
+        })
+    }
+
+    /// Fills the window from `at` on, with `wanted` bytes or as many as are durable in this segment.
+    fn load(&mut self, at: Address, wanted: usize) -> Result<(), Error> {
+        let available = usize::try_from(self.place.limit.offset_from(at)).unwrap_or(usize::MAX);
+        self.start = at;
+        self.bytes.resize(wanted.min(available), 0);
+        let offset = at.offset_from(self.place.base);
+        let filled = read_full(self.place.file.as_ref(), &mut self.bytes, offset)
+            .map_err(Error::io("read a record"))?;
+        self.bytes.truncate(filled);
+        Ok(())
+    }
+
+    fn from(&self, at: Address) -> &[u8] {
+        let skip = usize::try_from(at.offset_from(self.start)).unwrap_or(usize::MAX);
+        self.bytes.get(skip..).unwrap_or_default()
+    }
+
+    /// The bytes of the record between two addresses, which has just been read.
+    fn encoded(&self, at: Address, next: Address) -> &[u8] {
+        let len = usize::try_from(next.offset_from(at)).unwrap_or(usize::MAX);
+        self.from(at).get(..len).expect("the record was decoded from the window")
+    }
+}
+
+/// The segment that an address lies in, and how far it may be read.
+struct Place {
+    base: Address,
+    limit: Address,
+    file: Arc<dyn DiskFile>,
+}
+
+impl Place {
+    fn damaged(&self, at: Address, reason: Reason) -> Error {
+        Error::Damaged { segment: self.base, at, reason }
+    }
+}
+
+/// What the writer and the readers of one log share.
+pub(crate) struct Shared {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: PathBuf,
+    pub(crate) log_id: u128,
+    durable: AtomicU64,
+    segments: RwLock<Segments>,
+}
+
+/// Every segment of the log, and the files of those that are open.
+struct Segments {
+    files: BTreeMap<Address, Option<Arc<dyn DiskFile>>>,
+    /// The bases of the open ones, the one opened longest ago first.
+    opened: VecDeque<Address>,
+}
+
+impl Shared {
+    /// `segments` are the bases of all segments.
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        dir: PathBuf,
+        log_id: u128,
+        durable: Address,
+        segments: impl IntoIterator<Item = Address>,
+    ) -> Self {
+        let files = segments.into_iter().map(|base| (base, None)).collect();
+        let segments = RwLock::new(Segments { files, opened: VecDeque::new() });
+        Self { disk, dir, log_id, durable: AtomicU64::new(durable.get()), segments }
+    }
+
+    pub(crate) fn durable_end(&self) -> Address {
+        Address::new(self.durable.load(Ordering::Acquire))
+    }
+
+    /// Lets readers see everything before `end`. Called only once that is durable.
+    pub(crate) fn publish(&self, end: Address) {
+        self.durable.store(end.get(), Ordering::Release);
+    }
+
+    /// Makes a segment known, with its file.
+    pub(crate) fn add(&self, base: Address, file: Arc<dyn DiskFile>) {
+        let Segments { files, opened } = &mut *self.write();
+        if files.insert(base, Some(file)).flatten().is_none() {
+            opened.push_back(base);
+        }
+        if opened.len() > MAX_OPEN_SEGMENTS {
+            // Reads under way hold the file; it closes with the last of them.
+            let evicted = opened.pop_front().and_then(|oldest| files.get_mut(&oldest));
+            evicted.and_then(Option::take);
+        }
+    }
+
+    fn locate(&self, at: Address) -> Result<Place, Error> {
+        let durable = self.durable_end();
+        if at >= durable {
+            return Err(Error::BeyondEnd { at, end: durable });
+        }
+        let (base, limit, file) = {
+            let segments = self.read();
+            let (&base, file) =
+                segments.files.range(..=at).next_back().expect("the first segment has address 0");
+            let next = segments.files.range((Bound::Excluded(at), Bound::Unbounded)).next();
+            (base, next.map_or(durable, |(&next, _)| next.min(durable)), file.clone())
+        };
+        let file = match file {
+            Some(file) => file,
+            None => self.open(base)?,
+        };
+        Ok(Place { base, limit, file })
+    }
+
+    fn open(&self, base: Address) -> Result<Arc<dyn DiskFile>, Error> {
+        let file = self.disk.open(&segment_path(&self.dir, base)).map_err(Error::io("open a segment"))?;
+        self.add(base, Arc::clone(&file));
+        Ok(file)
+    }
+
+    // A panic cannot leave the map half-changed, so a poisoned lock is still sound.
+    fn read(&self) -> RwLockReadGuard<'_, Segments> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Segments> {
+        self.segments.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

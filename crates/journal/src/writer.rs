@@ -1,0 +1,237 @@
+//! Staging batches and committing them as a group: one write, one flush.
+//!
+//! The writer is poisoned while it touches the disk, and healed only when it knows again what the disk holds:
+//! after a confirmed flush, or after a failed write that was rewound. So neither an error nor a panic in between
+//! can let a later call build on unknown bytes.
+
+use std::{fmt, io, sync::Arc};
+
+use crate::{
+    disk::{DiskFile, Lock},
+    error::Error,
+    format::{
+        Address, MARKER_BYTES, MARKER_KIND, MAX_PAYLOAD_BYTES, Marker, RECORD_HEADER_BYTES, Run,
+        SEGMENT_HEADER_BYTES, SegmentHeader, encode_record,
+    },
+    journal::segment_path,
+    reader::Shared,
+};
+
+/// The most that one group may take in the log, in bytes. The staging buffer keeps what it has grown to.
+pub const MAX_GROUP_BYTES: usize = 64 << 20;
+
+/// The segment that is being written.
+pub(crate) struct Active {
+    pub(crate) base: Address,
+    pub(crate) file: Arc<dyn DiskFile>,
+    /// Where the next group goes: everything before it is durable.
+    pub(crate) end: Address,
+}
+
+/// The one writer of a log. Dropping it releases the lock; what was not committed is gone.
+pub struct Writer {
+    shared: Arc<Shared>,
+    segment: Active,
+    segment_bytes: u64,
+    /// The number of the first batch of the next group.
+    next_batch: u64,
+    group: Group,
+    health: Health,
+    _lock: Lock,
+}
+
+#[derive(Debug, PartialEq)]
+enum Health {
+    Good,
+    Poisoned,
+}
+
+/// The batches that wait for the next commit, encoded.
+struct Group {
+    bytes: Vec<u8>,
+    start: Address,
+    batches: u64,
+    /// How many of the bytes belong to ended batches; the rest is the open one.
+    ended: usize,
+    open_records: u32,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        segment: Active,
+        segment_bytes: u64,
+        next_batch: u64,
+        lock: Lock,
+    ) -> Self {
+        let group = Group { bytes: Vec::new(), start: segment.end, batches: 0, ended: 0, open_records: 0 };
+        Self { shared, segment, segment_bytes, next_batch, group, health: Health::Good, _lock: lock }
+    }
+
+    /// Adds a record to the open batch and returns the address that it will have once committed.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`], [`Error::ReservedKind`], [`Error::PayloadTooLarge`], [`Error::GroupFull`]; the open
+    /// batch is then as it was.
+    pub fn push(&mut self, kind: u8, flags: u16, key_id: u32, payload: &[u8]) -> Result<Address, Error> {
+        self.check_health()?;
+        if kind == MARKER_KIND {
+            return Err(Error::ReservedKind);
+        }
+        if payload.len() > MAX_PAYLOAD_BYTES {
+            return Err(Error::PayloadTooLarge { len: payload.len() });
+        }
+        // Room for the marker is kept, so that ending a batch cannot fail.
+        let staged = self.group.bytes.len();
+        if staged + RECORD_HEADER_BYTES + payload.len() + MARKER_BYTES > MAX_GROUP_BYTES {
+            return Err(Error::GroupFull);
+        }
+        if staged == 0 {
+            self.group.start = self.place_for_group();
+        }
+        encode_record(&mut self.group.bytes, kind, flags, key_id, payload);
+        self.group.open_records += 1;
+        Ok(self.group.start.after(staged))
+    }
+
+    /// Closes the open batch: it will be committed whole or not at all. Without records it does nothing.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`].
+    pub fn end_batch(&mut self) -> Result<(), Error> {
+        self.check_health()?;
+        let Group { bytes, start, batches, ended, open_records } = &mut self.group;
+        if *open_records == 0 {
+            return Ok(());
+        }
+        let mut run = Run::default();
+        run.add(*open_records, bytes.get(*ended..).expect("the open batch ends the buffer"));
+        Marker::new(self.next_batch + *batches, run, *start).encode(bytes);
+        (*ended, *open_records) = (bytes.len(), 0);
+        *batches += 1;
+        Ok(())
+    }
+
+    /// Drops the records pushed since the last [`Writer::end_batch`]. Their addresses will be given out again.
+    pub fn discard_batch(&mut self) {
+        self.group.bytes.truncate(self.group.ended);
+        self.group.open_records = 0;
+    }
+
+    /// What waits for the commit, in bytes as they will stand in the log, the open batch included.
+    #[must_use]
+    pub fn staged_bytes(&self) -> usize {
+        self.group.bytes.len()
+    }
+
+    /// Writes all ended batches, waits until the disk has them, and shows them to the readers. After any error
+    /// but [`Error::BatchOpen`] nothing is staged any more.
+    ///
+    /// # Errors
+    /// [`Error::BatchOpen`]: nothing was done. [`Error::Io`]: nothing of the group was kept; stage it again if
+    /// the cause has gone. [`Error::OutcomeUnknown`]: only opening the log again tells whether the group is in
+    /// it. [`Error::Poisoned`].
+    pub fn commit(&mut self) -> Result<(), Error> {
+        self.check_health()?;
+        if self.group.open_records > 0 {
+            return Err(Error::BatchOpen);
+        }
+        if self.group.bytes.is_empty() {
+            return Ok(());
+        }
+        self.health = Health::Poisoned;
+        let result = self.write_group();
+        if result.is_ok() {
+            self.next_batch += self.group.batches;
+        }
+        let Group { bytes, start: _, batches, ended, open_records: _ } = &mut self.group;
+        bytes.clear();
+        (*batches, *ended) = (0, 0);
+        result
+    }
+
+    fn write_group(&mut self) -> Result<(), Error> {
+        if self.group.start != self.segment.end {
+            self.roll()?;
+        }
+        let Active { base, file, end } = &mut self.segment;
+        let offset = end.offset_from(*base);
+        if let Err(source) = file.write_all_at(&self.group.bytes, offset) {
+            const DOING: &str = "write a group";
+            return Err(match cut(file.as_ref(), offset) {
+                Ok(()) => {
+                    self.health = Health::Good;
+                    Error::Io { doing: DOING, source }
+                }
+                Err(_) => Error::OutcomeUnknown { doing: DOING, source },
+            });
+        }
+        if let Err(source) = file.sync_data() {
+            // Pages that the kernel holds as clean but the disk never got must not be read as data by whoever
+            // opens the log next. Should this fail as well, the writer is poisoned all the same.
+            let _ = file.truncate(offset);
+            return Err(Error::OutcomeUnknown { doing: "flush a group", source });
+        }
+        *end = end.after(self.group.bytes.len());
+        self.shared.publish(*end);
+        self.health = Health::Good;
+        Ok(())
+    }
+
+    /// Where a group goes that begins now. Decided at its first push, so that addresses are exact.
+    fn place_for_group(&self) -> Address {
+        let Active { base, file: _, end } = &self.segment;
+        let full = end.offset_from(*base) >= self.segment_bytes;
+        if full { end.after(SEGMENT_HEADER_BYTES) } else { *end }
+    }
+
+    /// Goes on in a new segment. The old one is durable to its end, so it counts as sealed from here on.
+    fn roll(&mut self) -> Result<(), Error> {
+        let Shared { disk, dir, log_id, .. } = self.shared.as_ref();
+        let base = self.segment.end;
+        let path = segment_path(dir, base);
+        let header = SegmentHeader { log_id: *log_id, base }.encode();
+        // A file that never got its header is what a crash leaves too: recovery cuts it, the next roll empties it.
+        let file = match disk.create(&path) {
+            Ok(file) => file,
+            Err(source) => {
+                self.health = Health::Good;
+                return Err(Error::Io { doing: "create a segment", source });
+            }
+        };
+        if let Err(source) = file.write_all_at(&header, 0) {
+            if cut(file.as_ref(), 0).is_ok() {
+                self.health = Health::Good;
+            }
+            return Err(Error::Io { doing: "write a segment header", source });
+        }
+        file.sync_data().and_then(|()| disk.sync_dir(dir)).map_err(Error::io("flush a new segment"))?;
+        self.shared.add(base, Arc::clone(&file));
+        self.segment = Active { base, file, end: base.after(SEGMENT_HEADER_BYTES) };
+        Ok(())
+    }
+
+    fn check_health(&self) -> Result<(), Error> {
+        match self.health {
+            Health::Good => Ok(()),
+            Health::Poisoned => Err(Error::Poisoned),
+        }
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Writer")
+            .field("end", &self.segment.end)
+            .field("next_batch", &self.next_batch)
+            .field("staged_bytes", &self.staged_bytes())
+            .field("health", &self.health)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Shortens a file durably, so that what stood behind can never be taken for data again.
+pub(crate) fn cut(file: &dyn DiskFile, len: u64) -> io::Result<()> {
+    file.truncate(len)?;
+    file.sync_data()
+}

@@ -1,0 +1,256 @@
+//! Facts: what happened, in the past tense, immutable.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::command::CommandId;
+use crate::ids::{Position, StreamName, Tenant, UserId, Version};
+use crate::time::Timestamp;
+
+/// The identity of an event: a UUIDv7, minted after deciding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EventId(pub Uuid);
+
+/// What is known about an event beside what happened. Ids only, never names or addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Metadata {
+    /// The command that decided the event.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub command_id: Option<CommandId>,
+    /// What the whole chain of causes began with; without one, the command itself.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub correlation_id: Option<Uuid>,
+    /// The event that the command was sent because of.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub causation_id: Option<Uuid>,
+    /// Whoever acted.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub user_id: Option<UserId>,
+    /// The number of the shape of `data`, from 1.
+    #[serde(default = "first_schema")]
+    pub schema: u16,
+    /// The W3C trace context of the request, when it was sampled.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub traceparent: Option<Box<str>>,
+}
+
+fn first_schema() -> u16 {
+    1
+}
+
+/// SHA-256 over an event's type, stored data and stored metadata.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Digest(pub [u8; 32]);
+
+/// The link of an event to all that came before it in its stream; see [`Checksum::next`].
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Checksum(pub [u8; 32]);
+
+impl Digest {
+    /// The digest of what is stored. Each part is preceded by its length, so that no two contents run together.
+    pub fn of(event_type: &str, data: &str, metadata: &str) -> Self {
+        let mut hash = Sha256::new();
+        for part in [event_type, data, metadata] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        Self(hash.finalize().into())
+    }
+}
+
+impl Checksum {
+    /// What stands before the first event of a stream.
+    pub const START: Self = Self([0; 32]);
+
+    /// The checksum of an event whose predecessor in the stream has the checksum `self`.
+    #[must_use]
+    pub fn next(&self, link: &Link<'_>) -> Self {
+        let Link { tenant, stream, version, id, recorded_at, digest } = link;
+        let mut hash = Sha256::new();
+        hash.update(self.0);
+        for name in [tenant.as_str(), stream.as_str()] {
+            hash.update((name.len() as u64).to_le_bytes());
+            hash.update(name);
+        }
+        hash.update(version.get().to_le_bytes());
+        hash.update(id.0.as_bytes());
+        hash.update(recorded_at.as_micros().to_le_bytes());
+        hash.update(digest.0);
+        Self(hash.finalize().into())
+    }
+}
+
+/// What a checksum binds beside its predecessor.
+#[derive(Debug, Clone, Copy)]
+pub struct Link<'a> {
+    /// Whose event it is.
+    pub tenant: &'a Tenant,
+    /// Its stream.
+    pub stream: &'a StreamName,
+    /// Its number in the stream.
+    pub version: Version,
+    /// Its identity.
+    pub id: EventId,
+    /// When it became durable.
+    pub recorded_at: Timestamp,
+    /// The digest of its contents.
+    pub digest: Digest,
+}
+
+/// Writes a hash as hexadecimal.
+macro_rules! hex {
+    ($name:ident) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    };
+}
+hex!(Digest);
+hex!(Checksum);
+
+/// An event that was decided but is not in the log yet.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// Its identity.
+    pub id: EventId,
+    /// Its type, in the past tense.
+    pub event_type: Arc<str>,
+    /// What happened, as JSON; kept to the byte.
+    pub data: Arc<str>,
+    /// What is known about it, as it was when [`NewEvent::new`] encoded it.
+    pub metadata: Metadata,
+    /// The metadata as JSON; kept to the byte.
+    pub metadata_json: Box<str>,
+    /// Over the type and both texts, computed by the caller so that the writer does one short hash.
+    pub digest: Digest,
+}
+
+impl NewEvent {
+    /// Encodes the metadata and computes the digest. `data` must be one JSON value.
+    pub fn new(id: EventId, event_type: &str, data: String, metadata: Metadata) -> Self {
+        let metadata_json =
+            serde_json::to_string(&metadata).expect("metadata has only string keys and no failing parts");
+        let digest = Digest::of(event_type, &data, &metadata_json);
+        let (event_type, data) = (event_type.into(), data.into());
+        Self { id, event_type, data, metadata, metadata_json: metadata_json.into(), digest }
+    }
+}
+
+/// An event in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Its number in the whole log.
+    pub position: Position,
+    /// Whose event it is.
+    pub tenant: Tenant,
+    /// Its stream.
+    pub stream: StreamName,
+    /// Its number in the stream.
+    pub version: Version,
+    /// Its identity.
+    pub id: EventId,
+    /// Its type.
+    pub event_type: Arc<str>,
+    /// What happened, as JSON; the stored text.
+    pub data: Arc<str>,
+    /// What is known about it.
+    pub metadata: Metadata,
+    /// The stored text of the metadata.
+    pub metadata_json: Box<str>,
+    /// When the log took it.
+    pub recorded_at: Timestamp,
+    /// Its link to all that came before it in its stream.
+    pub checksum: Checksum,
+}
+
+impl Event {
+    /// Whether the checksum is right, given that of the event before it in the stream.
+    pub fn follows(&self, previous: &Checksum) -> bool {
+        let digest = Digest::of(&self.event_type, &self.data, &self.metadata_json);
+        let Self { tenant, stream, version, id, recorded_at, .. } = self;
+        let link = Link { tenant, stream, version: *version, id: *id, recorded_at: *recorded_at, digest };
+        previous.next(&link) == self.checksum
+    }
+}
+
+/// Stored data that is not what its type promises. The log or the code is wrong; nobody's input is.
+#[derive(Debug, thiserror::Error)]
+#[error("the stored {event_type} cannot be read: {reason}")]
+pub struct DecodeError {
+    /// The type that stands in the log.
+    pub event_type: String,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// The events of one kind of stream; [`domain_events!`](crate::domain_events) writes this.
+pub trait DomainEvent: Sized + Send + Sync + 'static {
+    /// The name of the type in the log and on the wire.
+    fn event_type(&self) -> &'static str;
+    /// What happened, as JSON.
+    fn encode(&self) -> String;
+    /// The event that stands in the log. A type that this kind of stream does not know is an error.
+    fn decode(event_type: &str, data: &str) -> Result<Self, DecodeError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(data: &str) -> Event {
+        let id = EventId(Uuid::from_u128(1));
+        let new = NewEvent::new(id, "LikeSetEvent", data.to_owned(), Metadata::default());
+        let (tenant, stream): (Tenant, StreamName) = ("main".parse().unwrap(), "like-a".parse().unwrap());
+        let (version, recorded_at) = (Version::new(1), Timestamp::from_micros(5));
+        let link = Link { tenant: &tenant, stream: &stream, version, id, recorded_at, digest: new.digest };
+        let checksum = Checksum::START.next(&link);
+        let NewEvent { event_type, data, metadata, metadata_json, .. } = new;
+        let position = Position::new(9);
+        Event {
+            position,
+            tenant,
+            stream,
+            version,
+            id,
+            event_type,
+            data,
+            metadata,
+            metadata_json,
+            recorded_at,
+            checksum,
+        }
+    }
+
+    #[test]
+    fn a_changed_event_no_longer_follows() {
+        let good = event(r#"{"count":1}"#);
+        assert!(good.follows(&Checksum::START));
+        assert!(!good.follows(&good.checksum), "another predecessor");
+        let changes: [fn(&mut Event); 5] = [
+            |e| e.data = r#"{"count":2}"#.into(),
+            |e| e.event_type = "LikeSetEven".into(),
+            |e| e.version = Version::new(2),
+            |e| e.recorded_at = Timestamp::from_micros(6),
+            |e| e.stream = "like-b".parse().unwrap(),
+        ];
+        for (row, change) in changes.into_iter().enumerate() {
+            let mut bad = good.clone();
+            change(&mut bad);
+            assert!(!bad.follows(&Checksum::START), "row {row}");
+        }
+        let moved = Event { position: Position::new(10), ..good };
+        assert!(moved.follows(&Checksum::START), "the position is not in it");
+    }
+}

@@ -1,0 +1,169 @@
+//! The rules of all systems, registered by the names of their commands, with the types forgotten: what is
+//! left is a name, a decoder and a decision.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use sillage_kernel::{
+    ContentHash, Context, Decider, Decision, DecodeError, DomainCommand, DomainEvent, Envelope, Event,
+    InvalidField, Rejection, SideEntry, StreamName,
+};
+
+/// The state of a stream, of whatever type.
+pub(crate) type State = Box<dyn Any + Send>;
+
+/// The rules of one kind of stream.
+pub(crate) trait Rules: Send + Sync {
+    fn category(&self) -> &'static str;
+    fn names(&self) -> &'static [&'static str];
+    fn decode(&self, name: &str, data: &str, envelope: &Envelope) -> Result<Decoded, InvalidField>;
+    fn new_state(&self) -> State;
+    fn replay(&self, state: &mut State, event: &Event) -> Result<(), DecodeError>;
+    /// Decides, and takes the decision into the state at once.
+    fn decide(
+        &self,
+        state: &mut State,
+        payload: &Payload,
+        context: &Context<'_>,
+    ) -> Result<Decided, Rejection>;
+}
+
+/// A command of whatever type.
+pub(crate) type Payload = Box<dyn Any + Send + Sync>;
+
+pub(crate) struct Decoded {
+    target: String,
+    content: String,
+    payload: Payload,
+}
+
+/// A decision as it will be stored: type and data of each event.
+pub(crate) struct Decided {
+    pub(crate) events: Vec<(&'static str, String)>,
+    pub(crate) others: Vec<SideEntry>,
+}
+
+struct RulesOf<D>(PhantomData<fn() -> D>);
+
+impl<D: Decider> Rules for RulesOf<D> {
+    fn category(&self) -> &'static str {
+        D::CATEGORY
+    }
+
+    fn names(&self) -> &'static [&'static str] {
+        D::Command::NAMES
+    }
+
+    fn decode(&self, name: &str, data: &str, envelope: &Envelope) -> Result<Decoded, InvalidField> {
+        let command = D::Command::decode(name, data, envelope)?;
+        let (target, content) = (command.target().to_owned(), command.content());
+        Ok(Decoded { target, content, payload: Box::new(command) })
+    }
+
+    fn new_state(&self) -> State {
+        Box::<D::State>::default()
+    }
+
+    fn replay(&self, state: &mut State, event: &Event) -> Result<(), DecodeError> {
+        let event = D::Event::decode(&event.event_type, &event.data)?;
+        D::evolve(own::<D::State>(state), &event);
+        Ok(())
+    }
+
+    fn decide(
+        &self,
+        state: &mut State,
+        payload: &Payload,
+        context: &Context<'_>,
+    ) -> Result<Decided, Rejection> {
+        let state = own::<D::State>(state);
+        let command = payload.downcast_ref::<D::Command>().expect("a command stays with its own rules");
+        let Decision { events, others } = D::decide(state, command, context)?;
+        let stored = events.iter().map(|event| (event.event_type(), event.encode())).collect();
+        events.iter().for_each(|event| D::evolve(state, event));
+        Ok(Decided { events: stored, others })
+    }
+}
+
+fn own<T: 'static>(state: &mut State) -> &mut T {
+    state.downcast_mut().expect("a state stays with its own rules")
+}
+
+/// The key of the hashes that tell whether a command came again with another content. Secret, since contents
+/// may be guessed.
+#[derive(Clone)]
+pub struct ContentKey(pub [u8; 32]);
+
+/// All commands that can be sent.
+pub struct Deciders {
+    by_name: HashMap<&'static str, Arc<dyn Rules>>,
+    key: ContentKey,
+}
+
+/// A command whose shape is good, ready to be decided.
+pub struct Command {
+    /// Who sent it, and as what.
+    pub envelope: Envelope,
+    /// The stream that decides it.
+    pub stream: StreamName,
+    /// What tells it from another with the same id.
+    pub content: ContentHash,
+    pub(crate) rules: Arc<dyn Rules>,
+    pub(crate) payload: Payload,
+}
+
+/// Why a message is not a command. It leaves nothing behind.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeCommandError {
+    /// No system has a command of that name: look at the API description.
+    #[error("the command {0} is not known")]
+    UnknownCommand(String),
+    /// A field is wrong: mend it.
+    #[error(transparent)]
+    InvalidField(#[from] InvalidField),
+}
+
+impl Deciders {
+    /// No commands yet.
+    pub fn new(key: ContentKey) -> Self {
+        Self { by_name: HashMap::new(), key }
+    }
+
+    /// Adds the rules of one kind of stream. Panics when the name of a command is taken: two systems of one
+    /// program clash, which its author has to see before anybody else.
+    #[must_use]
+    pub fn with<D: Decider>(mut self) -> Self {
+        let rules: Arc<dyn Rules> = Arc::new(RulesOf::<D>(PhantomData));
+        for name in rules.names() {
+            let taken = self.by_name.insert(name, Arc::clone(&rules));
+            assert!(taken.is_none(), "two systems have a command {name}");
+        }
+        self
+    }
+
+    /// The command that a message means.
+    pub fn decode(&self, name: &str, data: &str, envelope: Envelope) -> Result<Command, DecodeCommandError> {
+        let Some(rules) = self.by_name.get(name) else {
+            return Err(DecodeCommandError::UnknownCommand(name.to_owned()));
+        };
+        let Decoded { target, content, payload } = rules.decode(name, data, &envelope)?;
+        let stream = StreamName::new(rules.category(), &target)
+            .map_err(|error| InvalidField::new("feed", error.problem))?;
+        let content = self.content_hash(&stream, &content);
+        Ok(Command { envelope, stream, content, rules: Arc::clone(rules), payload })
+    }
+
+    fn content_hash(&self, stream: &StreamName, content: &str) -> ContentHash {
+        let mut hash = Sha256::new();
+        hash.update(self.key.0);
+        hash.update((stream.as_str().len() as u64).to_le_bytes());
+        hash.update(stream.as_str());
+        hash.update(content);
+        let mut short = [0; 16];
+        short.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
+        ContentHash(short)
+    }
+}

@@ -1,0 +1,71 @@
+//! Keeps the views at the end of the log: reads a page, folds it into all views in one transaction, goes on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sillage_kernel::Position;
+use sillage_store::views::Views;
+use sillage_store::{EventStore, Subscription};
+use tokio::task::JoinHandle;
+
+use crate::station;
+
+/// How many events are folded into one transaction at most.
+const PAGE: usize = 8_192;
+/// How long it waits after the log or the file could not be reached.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
+
+/// The task that moves the views.
+pub struct Projector {
+    task: JoinHandle<()>,
+}
+
+impl Projector {
+    /// Starts on the current runtime. It ends when every view has stopped, or with [`Projector::stop`].
+    pub fn start(store: Arc<dyn EventStore>, views: Views) -> Self {
+        Self { task: tokio::spawn(run(store, views)) }
+    }
+
+    /// Ends it. What is being folded is either kept whole or folded again.
+    pub async fn stop(self) {
+        self.task.abort();
+        // The only error is that it was aborted.
+        drop(self.task.await);
+    }
+}
+
+async fn run(store: Arc<dyn EventStore>, mut views: Views) {
+    let filter = views.filter();
+    let mut subscription = Subscription::new(store, views.cursor().unwrap_or(Position::ZERO), filter);
+    while views.cursor().is_some() {
+        let page = match subscription.next(PAGE).await {
+            Ok(page) => page,
+            Err(error) => {
+                tracing::error!(%error, "the projector cannot read the log");
+                tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+                continue;
+            }
+        };
+        let folding = tokio::task::spawn_blocking(move || {
+            let sampled = page.events.iter().filter_map(|event| event.metadata.traceparent.as_deref());
+            let spans: Vec<_> = sampled.map(|traceparent| station!("fold", Some(traceparent))).collect();
+            let result = views.fold(&page.events, page.through);
+            drop(spans);
+            (views, result)
+        });
+        let result;
+        (views, result) = match folding.await {
+            Ok(done) => done,
+            Err(error) => {
+                tracing::error!(%error, "the projector has stopped");
+                return;
+            }
+        };
+        if let Err(error) = result {
+            tracing::error!(%error, "the views cannot be moved");
+            subscription.seek(views.cursor().unwrap_or(Position::ZERO));
+            tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+        }
+    }
+    tracing::error!("every view has stopped");
+}

@@ -1,0 +1,177 @@
+//! Lets everybody act who acts on events: handlers, sagas, relays, sockets. Each is a destination of the log
+//! with a cursor of its own, so one that is broken or slow harms no other.
+//!
+//! Invariants: an event is handled at least once; events of one key are handled in their order; the cursor
+//! passes an event only when it was confirmed or is parked; what is parked outlives a restart.
+
+mod runner;
+mod waiting;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sillage_kernel::{Position, Reactor};
+use sillage_store::{EventStore, Mode, Parked};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+use self::runner::Runner;
+
+/// How many events may be parked for one reactor; at that number it stops reading until somebody decides.
+pub const MAX_PARKED: usize = 10_000;
+/// How many events may wait for a retry of one reactor; at that number it stops reading until they are done.
+pub const MAX_RETRYING: usize = 1_000;
+/// How many operator's commands wait for one reactor.
+const CONTROL_QUEUE: usize = 16;
+
+/// How often and how long a failing event is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// After so many failures it is parked.
+    pub attempts: NonZeroU32,
+    /// The pause after the first failure; it doubles with each, with jitter.
+    pub first_pause: Duration,
+    /// The longest pause.
+    pub longest_pause: Duration,
+    /// How long one reaction may take; longer counts as a failure.
+    pub timeout: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            attempts: NonZeroU32::new(8).expect("eight is not zero"),
+            first_pause: Duration::from_millis(100),
+            longest_pause: Duration::from_secs(30),
+            timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How a reactor stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReactorStatus {
+    /// Its name.
+    pub name: &'static str,
+    /// Everything up to here is confirmed or parked.
+    pub position: Position,
+    /// Whether it is to run.
+    pub mode: Mode,
+    /// How many events wait for a retry.
+    pub retrying: usize,
+    /// What waits for an operator, in the order of the log.
+    pub parked: Vec<Parked>,
+    /// The last thing that went wrong.
+    pub last_error: Option<Arc<str>>,
+}
+
+/// What an operator asks of a reactor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// Wait until told to go on.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Try what is parked again: one event and what waits behind it, or everything.
+    Retry(Option<Position>),
+    /// Give up a parked event, and try what waits behind it.
+    Skip(Position),
+    /// Go back to this position, and forget what is parked after it.
+    Rewind(Position),
+}
+
+/// Why an operator's command was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// That event is not parked: look at the list again.
+    #[error("no event is parked at position {0}")]
+    NotParked(Position),
+    /// Another event with the same key comes first: retry or skip that one.
+    #[error("the event at position {0} waits behind another")]
+    Behind(Position),
+    /// There is no such position yet.
+    #[error("the log ends at position {0}")]
+    BeyondTheLog(Position),
+    /// The log cannot be reached: come back later.
+    #[error("the log cannot be reached: {0}")]
+    Unavailable(Arc<str>),
+}
+
+/// A reactor that is running, seen from outside. Cloning shares it.
+#[derive(Clone)]
+pub struct ReactorHandle {
+    control: mpsc::Sender<Order>,
+    status: watch::Receiver<ReactorStatus>,
+}
+
+/// An operator's command and whoever waits for it.
+struct Order {
+    control: Control,
+    reply: oneshot::Sender<Result<(), ControlError>>,
+}
+
+impl ReactorHandle {
+    /// How it stands.
+    pub fn status(&self) -> ReactorStatus {
+        self.status.borrow().clone()
+    }
+
+    /// Wakes whenever it stands elsewhere.
+    pub fn watch(&self) -> watch::Receiver<ReactorStatus> {
+        self.status.clone()
+    }
+
+    /// Carries out what an operator asks, durably; while the reactor acts on something, that is finished first.
+    pub async fn control(&self, control: Control) -> Result<(), ControlError> {
+        let stopped = || ControlError::Unavailable("the reactor has stopped".into());
+        let (reply, answer) = oneshot::channel();
+        self.control.send(Order { control, reply }).await.map_err(|_| stopped())?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+}
+
+/// The reactors of a node.
+#[derive(Default)]
+pub struct Reactors {
+    handles: Vec<ReactorHandle>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Reactors {
+    /// Starts a reactor on the current runtime.
+    pub fn start(
+        &mut self,
+        store: Arc<dyn EventStore>,
+        reactor: Arc<dyn Reactor>,
+        retry: Retry,
+    ) -> ReactorHandle {
+        let (control, orders) = mpsc::channel(CONTROL_QUEUE);
+        let status = watch::Sender::new(ReactorStatus {
+            name: reactor.name(),
+            position: Position::ZERO,
+            mode: Mode::Running,
+            retrying: 0,
+            parked: Vec::new(),
+            last_error: None,
+        });
+        let handle = ReactorHandle { control, status: status.subscribe() };
+        self.tasks.push(tokio::spawn(runner::run(Runner::new(store, reactor, retry, status), orders)));
+        self.handles.push(handle.clone());
+        handle
+    }
+
+    /// All that were started.
+    pub fn handles(&self) -> &[ReactorHandle] {
+        &self.handles
+    }
+
+    /// Ends them. What they were acting on is acted on again after the next start.
+    pub async fn stop(self) {
+        for task in self.tasks {
+            task.abort();
+            // The only error is that it was aborted.
+            drop(task.await);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Events that failed and wait for their next try, in a queue per key.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use sillage_kernel::{Event, Position, Reactor, Tenant};
+use tokio::time::Instant;
+
+use super::Retry;
+
+/// What events are in order with.
+pub(super) type Key = (Tenant, Arc<str>);
+
+pub(super) fn key_of(reactor: &dyn Reactor, event: &Event) -> Key {
+    (event.tenant.clone(), reactor.key(event))
+}
+
+/// Where the events of a queue are written down while they wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Nowhere: the cursor stays before them.
+    Log,
+    /// Among the parked ones: they stay there until they are confirmed.
+    Parked,
+}
+
+/// The events of one key that wait.
+pub(super) struct Queue {
+    pub(super) events: VecDeque<Arc<Event>>,
+    pub(super) origin: Origin,
+    /// How often the first of them has failed.
+    pub(super) attempts: u32,
+    pauses: ExponentialBackoff,
+    due: Instant,
+}
+
+impl Queue {
+    pub(super) fn new(events: VecDeque<Arc<Event>>, origin: Origin, retry: &Retry) -> Self {
+        Self { events, origin, attempts: 0, pauses: pauses(retry), due: Instant::now() }
+    }
+
+    /// The first has failed once more.
+    pub(super) fn failed(&mut self) {
+        self.attempts += 1;
+        self.due = Instant::now() + self.pauses.next().unwrap_or(Duration::ZERO);
+    }
+
+    /// So many at the front are confirmed; the next begins anew.
+    pub(super) fn confirm(&mut self, count: usize, retry: &Retry) {
+        if count > 0 {
+            self.events.drain(..count.min(self.events.len()));
+            (self.attempts, self.pauses) = (0, pauses(retry));
+        }
+    }
+}
+
+fn pauses(retry: &Retry) -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(retry.first_pause)
+        .with_max_delay(retry.longest_pause)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+/// All queues of a reactor.
+#[derive(Default)]
+pub(super) struct Waiting(pub(super) BTreeMap<Key, Queue>);
+
+impl Waiting {
+    /// How many events wait.
+    pub(super) fn len(&self) -> usize {
+        self.0.values().map(|queue| queue.events.len()).sum()
+    }
+
+    /// The key that is to be tried next, and when.
+    pub(super) fn next_due(&self) -> Option<(Key, Instant)> {
+        let next = self.0.iter().min_by_key(|(_, queue)| queue.due)?;
+        Some((next.0.clone(), next.1.due))
+    }
+
+    /// The first event that only the cursor remembers.
+    pub(super) fn oldest_unwritten(&self) -> Option<Position> {
+        let unwritten = self.0.values().filter(|queue| queue.origin == Origin::Log);
+        unwritten.filter_map(|queue| queue.events.front()).map(|event| event.position).min()
+    }
+}

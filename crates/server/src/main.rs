@@ -1,0 +1,2 @@
+//! The binary `sillage`.
+fn main() {}

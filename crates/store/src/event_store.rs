@@ -1,0 +1,388 @@
+//! The contract of the event store. Every engine in the folder beside this file keeps all of it, and the
+//! conformance suite asks each of them.
+//!
+//! * An append is atomic over its streams, and answered after it is durable, never before.
+//! * Positions grow and never repeat; versions have no gaps.
+//! * A command id is taken once for ever (or for as long as [`Features::ledger_memory`] says).
+//! * Whoever reads up to [`EventStore::head`] has seen everything up to it: nothing appears behind it later.
+
+pub mod codec;
+pub mod journal;
+pub mod ledger;
+pub mod memory;
+mod sequencer;
+mod tail;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sillage_kernel::{
+    CommandId, ContentHash, Epoch, Event, Expected, Filter, NewEvent, Position, Receipt, Rejection,
+    StreamName, Tenant, Timestamp, UserId, Version,
+};
+use tokio::sync::watch;
+
+/// The most records that one append may hold: events and check-only entries together.
+pub const MAX_APPEND_RECORDS: usize = 1_000;
+/// The most bytes of data and metadata that one append may hold.
+pub const MAX_APPEND_BYTES: usize = 4 << 20;
+/// How many appends may wait for the disk; beyond that they are refused as [`AppendError::Overloaded`].
+pub const MAX_WAITING_APPENDS: usize = 65_536;
+
+/// What the methods of the contract return.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
+
+/// A durable, ordered log of events with a ledger of the commands that made them.
+pub trait EventStore: Send + Sync + 'static {
+    /// What this engine promises beyond the contract.
+    fn features(&self) -> Features;
+
+    /// The identity of the log.
+    fn epoch(&self) -> Epoch;
+
+    /// The durable watermark: the position of the last event that can be read.
+    fn head(&self) -> Position;
+
+    /// Wakes when the watermark moves. A hint, never data: one wake-up may stand for many moves.
+    fn watermark(&self) -> watch::Receiver<Position>;
+
+    /// A command that was minted before this moment may have been forgotten by the ledger, and must not be
+    /// taken for new. Only moves forward.
+    fn remembers_since(&self) -> Timestamp;
+
+    /// Takes several appends in their order, and answers them in the same order once all are settled. Each
+    /// is atomic by itself; one that fails does not touch the others. They are queued before this returns,
+    /// so two calls from one thread are taken in the order of the calls.
+    fn append(&self, appends: Vec<Append>) -> BoxFuture<Vec<Result<Appended, AppendError>>>;
+
+    /// What is known of these commands, in their order. A shortcut only: an append looks by itself.
+    fn look_up(&self, keys: Vec<LedgerKey>) -> BoxFuture<Result<Vec<Option<LedgerEntry>>, StoreError>>;
+
+    /// Up to `limit` events of a stream: forward from `from` and later, or backward from `from` and earlier.
+    /// A stream without events is an empty page.
+    fn read_stream(
+        &self,
+        tenant: &Tenant,
+        stream: &StreamName,
+        from: Version,
+        direction: Direction,
+        limit: usize,
+    ) -> BoxFuture<Result<StreamPage, StoreError>>;
+
+    /// Up to `limit` wanted events after the position `after`, in the order of the log.
+    fn read_all(
+        &self,
+        after: Position,
+        filter: Filter,
+        limit: usize,
+    ) -> BoxFuture<Result<LogPage, StoreError>>;
+
+    /// Where a reactor stands. One that was never heard of stands before the first event.
+    fn read_cursor(&self, reactor: &str) -> BoxFuture<Result<CursorState, StoreError>>;
+
+    /// Moves a reactor's cursor, and what is parked with it, durably and in one step. It takes no position
+    /// and does not move the watermark.
+    fn write_cursor(&self, update: CursorUpdate) -> BoxFuture<Result<(), CursorError>>;
+
+    /// Makes `owner` the holder of a lease for `ttl`, or prolongs it for its holder. `None` while somebody
+    /// else holds it. Every change of hands has a higher token.
+    fn acquire_lease(
+        &self,
+        lease: &str,
+        owner: &str,
+        ttl: Duration,
+    ) -> BoxFuture<Result<Option<Lease>, StoreError>>;
+}
+
+/// What an engine promises beyond the contract.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Features {
+    /// Its name, for people.
+    pub engine: &'static str,
+    /// What an answered append survives.
+    pub durability: Durability,
+    /// How its positions are numbered.
+    pub positions: Positions,
+    /// How long a command id is remembered.
+    pub ledger_memory: Duration,
+}
+
+/// What an answered append survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing: it lives as long as the process.
+    Process,
+    /// The loss of power: it was flushed to the disk.
+    Disk,
+}
+
+/// How an engine numbers positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Positions {
+    /// 1, 2, 3, …
+    Gapless,
+    /// Growing, with numbers left out.
+    Growing,
+}
+
+/// What is written in one step, or not at all.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// Whose log.
+    pub tenant: Tenant,
+    /// The streams; each at most once.
+    pub entries: Vec<Entry>,
+    /// The command that this settles.
+    pub ledger: Option<LedgerWrite>,
+    /// The lease that the writer must still hold.
+    pub fence: Option<Fence>,
+}
+
+/// One stream of an append.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Which stream.
+    pub stream: StreamName,
+    /// What it must be like.
+    pub expected: Expected,
+    /// What is added; nothing only checks.
+    pub events: Vec<NewEvent>,
+}
+
+/// What names a command in the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LedgerKey {
+    /// Whose log.
+    pub tenant: Tenant,
+    /// Whoever sent it.
+    pub principal: UserId,
+    /// Its id.
+    pub command_id: CommandId,
+}
+
+/// The command that an append settles.
+#[derive(Debug, Clone)]
+pub struct LedgerWrite {
+    /// Which command.
+    pub key: LedgerKey,
+    /// What it asked for.
+    pub content: ContentHash,
+    /// The stream that it was decided in.
+    pub stream: StreamName,
+    /// What became of it.
+    pub verdict: Verdict,
+}
+
+/// What became of a command, before the log has given its events their numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was decided into the events of this append.
+    Applied,
+    /// Nothing was to be done.
+    Unchanged,
+    /// The rules refused it.
+    Rejected(Rejection),
+}
+
+/// What the ledger remembers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerEntry {
+    /// What the command asked for.
+    pub content: ContentHash,
+    /// What became of it.
+    pub receipt: Receipt,
+}
+
+/// An append that is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Appended {
+    /// The position of its last event, or that of the log before it if it has none.
+    pub position: Position,
+    /// What the ledger has written, if it settled a command.
+    pub receipt: Option<Receipt>,
+}
+
+/// Why an append was not taken. Nothing of it was kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// A stream is not as expected: read it again and decide again.
+    #[error("{stream} was expected {expected:?} and is at version {actual}")]
+    Conflict {
+        /// Which stream.
+        stream: StreamName,
+        /// What the append expected.
+        expected: Expected,
+        /// The version of its last event.
+        actual: Version,
+    },
+    /// The ledger knows the command: answer with its receipt, or refuse another content.
+    #[error("the command {} is known", .0.receipt.command_id)]
+    Known(Box<LedgerEntry>),
+    /// The lease has passed to somebody else: stop.
+    #[error("the lease has passed to somebody else")]
+    Fenced,
+    /// It breaks a limit or names a stream twice: mend the caller.
+    #[error("the append cannot be taken: {0}")]
+    Invalid(&'static str),
+    /// Too much waits for the disk: come back later.
+    #[error("too many appends are waiting")]
+    Overloaded,
+    /// The log cannot be written: come back later, and tell an operator.
+    #[error("the log cannot be written: {0}")]
+    Unavailable(Arc<str>),
+}
+
+/// Why something could not be read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The log cannot be read: come back later, and tell an operator.
+    #[error("the log cannot be read: {0}")]
+    Unavailable(Arc<str>),
+    /// The range was dropped by compaction: take the baseline, and go on from there.
+    #[error("events before version {kept_from} were dropped")]
+    Dropped {
+        /// The first version that can still be read.
+        kept_from: Version,
+    },
+}
+
+/// Which way to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Towards the newest.
+    Forward,
+    /// Towards the oldest.
+    Backward,
+}
+
+/// Some events of a stream.
+#[derive(Debug, Clone)]
+pub struct StreamPage {
+    /// In the order that was asked for.
+    pub events: Vec<Arc<Event>>,
+    /// The version of the stream's last event when it was read.
+    pub head: Version,
+}
+
+/// Some events of the log.
+#[derive(Debug, Clone)]
+pub struct LogPage {
+    /// In the order of the log.
+    pub events: Vec<Arc<Event>>,
+    /// Every wanted event up to here is on this page or was on an earlier one.
+    pub through: Position,
+}
+
+/// A lease that is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Lease {
+    /// Grows whenever the lease changes hands; what is older is refused.
+    pub token: u64,
+}
+
+/// A lease that an append or a cursor write rests on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fence {
+    /// The name of the lease.
+    pub lease: Box<str>,
+    /// What its holder was given.
+    pub held: Lease,
+}
+
+/// Where a reactor stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CursorState {
+    /// Everything up to here is handled or parked.
+    pub position: Position,
+    /// Whether it is to run.
+    pub mode: Mode,
+    /// What waits, by position.
+    pub parked: BTreeMap<Position, Parked>,
+}
+
+/// Whether a reactor is to run; an operator says so, and it outlives a restart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// It acts on events.
+    #[default]
+    Running,
+    /// It waits.
+    Paused,
+}
+
+/// An event that waits for an operator, or behind one that does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parked {
+    /// Which event.
+    pub position: Position,
+    /// Whose.
+    pub tenant: Tenant,
+    /// What it is in order with.
+    pub key: Arc<str>,
+    /// Why it waits.
+    pub because: ParkedBecause,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Why an event waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "because", rename_all = "snake_case")]
+pub enum ParkedBecause {
+    /// It failed.
+    Failed {
+        /// What went wrong the last time.
+        error: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// An earlier event with its key waits.
+    Behind,
+}
+
+/// A step of a reactor's cursor. What is `None` or empty stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CursorUpdate {
+    /// Whose cursor.
+    pub reactor: Box<str>,
+    /// The lease that the writer must still hold.
+    pub fence: Option<Fence>,
+    /// The new position; lower than before rewinds.
+    pub position: Option<Position>,
+    /// Whether it is to run.
+    pub mode: Option<Mode>,
+    /// What waits from now on.
+    pub park: Vec<Parked>,
+    /// What no longer waits.
+    pub unpark: Vec<Position>,
+}
+
+/// Why a cursor was not moved.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CursorError {
+    /// The lease has passed to somebody else: stop.
+    #[error("the lease has passed to somebody else")]
+    Fenced,
+    /// The log cannot be written: come back later, and tell an operator.
+    #[error("the cursor cannot be written: {0}")]
+    Unavailable(Arc<str>),
+}
+
+impl CursorState {
+    /// Takes a step. What was parked is forgotten first, so that a step can park it again with a new reason.
+    pub fn apply(&mut self, update: &CursorUpdate) {
+        let CursorUpdate { reactor: _, fence: _, position, mode, park, unpark } = update;
+        self.position = position.unwrap_or(self.position);
+        self.mode = mode.unwrap_or(self.mode);
+        for position in unpark {
+            self.parked.remove(position);
+        }
+        self.parked.extend(park.iter().map(|parked| (parked.position, parked.clone())));
+    }
+}

@@ -1,0 +1,384 @@
+//! The embedded default: our own append-only log, one folder, nothing beside it.
+//!
+//! One thread writes ([`writer`]); what waits goes to the disk as one group with one flush. Everything in
+//! memory ([`index`]) is derived from the log and rebuilt when it is opened.
+
+mod index;
+mod writer;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sillage_journal::{
+    AcceptLoss, Address, Batch, Disk, Journal, Opened, Options, Reader, RealDisk, Recovered,
+};
+use sillage_kernel::{Epoch, Event, Filter, Position, StreamName, Tenant, Timestamp, Version};
+use tokio::sync::{oneshot, watch};
+
+use self::index::Index;
+use self::writer::{Job, LeaseRequest, Writer};
+use super::codec::{decode_event, decode_ledger};
+use super::ledger::LedgerLimits;
+use super::sequencer::Sequencer;
+use super::tail::Tail;
+use super::{
+    Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Direction, Durability,
+    EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, MAX_WAITING_APPENDS, Positions, StoreError,
+    StreamPage,
+};
+use crate::clock;
+
+/// The kinds of record in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Event,
+    Ledger,
+    Cursor,
+    Lease,
+}
+
+impl Kind {
+    const fn number(self) -> u8 {
+        match self {
+            Self::Event => 1,
+            Self::Ledger => 2,
+            Self::Cursor => 3,
+            Self::Lease => 4,
+        }
+    }
+
+    fn from_number(number: u8) -> Option<Self> {
+        [Self::Event, Self::Ledger, Self::Cursor, Self::Lease]
+            .into_iter()
+            .find(|kind| kind.number() == number)
+    }
+}
+
+/// How a lease stands in the log.
+#[derive(Serialize, Deserialize)]
+struct LeaseRecord {
+    name: Box<str>,
+    owner: Box<str>,
+    lease: Lease,
+    /// Microseconds since 1970.
+    until: i64,
+}
+
+/// How to open a journal.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct JournalOptions {
+    /// How long and how many commands the ledger remembers.
+    pub ledger: LedgerLimits,
+    /// What to do when the log is damaged before its tail.
+    pub accept_loss: AcceptLoss,
+}
+
+/// The log in a folder. Dropping it waits for the writing thread, and so for all that was queued.
+pub struct JournalStore {
+    shared: Arc<Shared>,
+    jobs: Option<Sender<Job>>,
+    writer: Option<JoinHandle<()>>,
+    epoch: Epoch,
+    ledger_memory: Duration,
+}
+
+/// What the writing thread shares with everybody who reads.
+struct Shared {
+    index: RwLock<Index>,
+    tail: Tail,
+    reader: Reader,
+    watermark: watch::Sender<Position>,
+    waiting: Load<AtomicUsize>,
+}
+
+/// The most bytes that the appends of one call may hold, overheads included.
+const MAX_CALL_BYTES: usize = 32 << 20;
+/// How many bytes may wait for the disk; beyond that appends are refused as [`AppendError::Overloaded`].
+const MAX_WAITING_BYTES: usize = 256 << 20;
+/// What a record costs at most beside its texts.
+const RECORD_OVERHEAD: usize = 512;
+
+/// How much some appends are.
+#[derive(Default)]
+struct Load<N = usize> {
+    appends: N,
+    bytes: N,
+}
+
+impl Load {
+    fn of(appends: &[Append]) -> Self {
+        let events = appends.iter().flat_map(|append| &append.entries).flat_map(|entry| &entry.events);
+        let texts: usize = events.map(|e| e.data.len() + e.metadata_json.len() + RECORD_OVERHEAD).sum();
+        Self { appends: appends.len(), bytes: texts + appends.len() * RECORD_OVERHEAD }
+    }
+}
+
+impl Shared {
+    /// Makes room in the queue, or says that there is none.
+    fn reserve(&self, Load { appends, bytes }: &Load) -> Result<(), AppendError> {
+        let waiting_appends = self.waiting.appends.fetch_add(*appends, Ordering::Relaxed) + appends;
+        let waiting_bytes = self.waiting.bytes.fetch_add(*bytes, Ordering::Relaxed) + bytes;
+        if waiting_appends > MAX_WAITING_APPENDS
+            || waiting_bytes > MAX_WAITING_BYTES
+            || *bytes > MAX_CALL_BYTES
+        {
+            self.taken(Load { appends: *appends, bytes: *bytes });
+            return Err(AppendError::Overloaded);
+        }
+        Ok(())
+    }
+
+    /// The writer has taken these from its queue.
+    fn taken(&self, Load { appends, bytes }: Load) {
+        self.waiting.appends.fetch_sub(appends, Ordering::Relaxed);
+        self.waiting.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn index(&self) -> RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
+        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_events(&self, addresses: &[Address]) -> Result<Vec<Arc<Event>>, StoreError> {
+        let event = |&address| {
+            let record = self.reader.read(address).map_err(unreadable)?;
+            decode_event(&record.payload).map(Arc::new).map_err(unreadable)
+        };
+        addresses.iter().map(event).collect()
+    }
+}
+
+fn unreadable(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Unavailable(error.to_string().into())
+}
+
+/// The ledger record at `address`, if it is of that command.
+fn read_ledger(
+    reader: &Reader,
+    address: Address,
+    key: &LedgerKey,
+) -> Result<Option<LedgerEntry>, StoreError> {
+    let record = reader.read(address).map_err(unreadable)?;
+    let (found, entry, _) = decode_ledger(&record.payload).map_err(unreadable)?;
+    Ok((found == *key).then_some(entry))
+}
+
+impl JournalStore {
+    /// Opens the log in `dir`, or makes it. `log_id` must be random; a log that exists keeps its own.
+    pub fn open(
+        dir: &Path,
+        log_id: u128,
+        options: JournalOptions,
+    ) -> Result<(Self, Recovered), sillage_journal::Error> {
+        Self::open_on(dir, log_id, options, Arc::new(RealDisk))
+    }
+
+    /// As [`Self::open`], on a disk that may be made to fail.
+    pub fn open_on(
+        dir: &Path,
+        log_id: u128,
+        options: JournalOptions,
+        disk: Arc<dyn Disk>,
+    ) -> Result<(Self, Recovered), sillage_journal::Error> {
+        let (mut index, mut sequencer) = (Index::new(options.ledger), Sequencer::default());
+        let accept_loss = options.accept_loss;
+        let journal_options = Options { accept_loss, ..Options::new(log_id) };
+        let opened =
+            Journal::open(dir, journal_options, disk, |batch| replay(&batch, &mut index, &mut sequencer))?;
+        let Opened { writer: log, reader, recovered } = opened;
+        let epoch = Epoch::from_log_id(reader.log_id());
+        let watermark = watch::Sender::new(index.head());
+        let (index, tail, waiting) = (RwLock::new(index), Tail::default(), Load::default());
+        let shared = Arc::new(Shared { index, tail, reader, watermark, waiting });
+        let (jobs, queue) = mpsc::channel();
+        let writer = Writer { log, sequencer, shared: Arc::clone(&shared), payload: Vec::new() };
+        let writer = std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || writer.run(&queue))
+            .map_err(|source| sillage_journal::Error::Io { doing: "start the writing thread", source })?;
+        let (jobs, writer, ledger_memory) = (Some(jobs), Some(writer), options.ledger.memory);
+        Ok((Self { shared, jobs, writer, epoch, ledger_memory }, recovered))
+    }
+
+    /// Hands a job to the writer and answers what it answers; `gone` if it is no more.
+    fn ask<T: Send + 'static>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job, gone: T) -> BoxFuture<T> {
+        let (reply, answer) = oneshot::channel();
+        let jobs = self.jobs.as_ref().expect("only drop takes the sender");
+        // A writer that is gone has dropped the queue, and with it the reply.
+        drop(jobs.send(job(reply)));
+        Box::pin(async move { answer.await.unwrap_or(gone) })
+    }
+
+    /// Reads off the async threads, since the disk may have to be asked.
+    fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
+    ) -> BoxFuture<Result<T, StoreError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            tokio::task::spawn_blocking(move || read(&shared))
+                .await
+                .unwrap_or_else(|error| Err(unreadable(error)))
+        })
+    }
+}
+
+/// Rebuilds what is in memory from a batch of the log.
+fn replay(
+    batch: &Batch<'_>,
+    index: &mut Index,
+    sequencer: &mut Sequencer,
+) -> Result<(), sillage_journal::ReplayError> {
+    for record in batch.records() {
+        match Kind::from_number(record.kind) {
+            Some(Kind::Event) => {
+                let event = decode_event(record.payload)?;
+                sequencer.replay(&event);
+                index.add(&event, record.address);
+            }
+            Some(Kind::Ledger) => {
+                let (key, _, at) = decode_ledger(record.payload)?;
+                index.ledger.insert(&key, record.address, at);
+            }
+            Some(Kind::Cursor) => {
+                let update: CursorUpdate = serde_json::from_slice(record.payload)?;
+                index.cursors.entry(update.reactor.clone()).or_default().apply(&update);
+            }
+            Some(Kind::Lease) => {
+                let LeaseRecord { name, owner, lease, until } = serde_json::from_slice(record.payload)?;
+                sequencer.grant(&name, &owner, lease, Timestamp::from_micros(until));
+            }
+            None => return Err(format!("a record of the unknown kind {}", record.kind).into()),
+        }
+    }
+    Ok(())
+}
+
+impl Drop for JournalStore {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(writer) = self.writer.take()
+            && writer.join().is_err()
+        {
+            tracing::error!("the writing thread has panicked");
+        }
+    }
+}
+
+const GONE: &str = "the writing thread has stopped";
+
+impl EventStore for JournalStore {
+    fn features(&self) -> Features {
+        Features {
+            engine: "journal",
+            durability: Durability::Disk,
+            positions: Positions::Gapless,
+            ledger_memory: self.ledger_memory,
+        }
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.epoch.clone()
+    }
+
+    fn head(&self) -> Position {
+        *self.shared.watermark.borrow()
+    }
+
+    fn watermark(&self) -> watch::Receiver<Position> {
+        self.shared.watermark.subscribe()
+    }
+
+    fn remembers_since(&self) -> Timestamp {
+        self.shared.index().ledger.remembers_since(clock::now())
+    }
+
+    fn append(&self, appends: Vec<Append>) -> BoxFuture<Vec<Result<Appended, AppendError>>> {
+        let count = appends.len();
+        let refused = move |error: &AppendError| vec![Err(error.clone()); count];
+        if let Err(full) = self.shared.reserve(&Load::of(&appends)) {
+            return Box::pin(std::future::ready(refused(&full)));
+        }
+        self.ask(|reply| Job::Append(appends, reply), refused(&AppendError::Unavailable(GONE.into())))
+    }
+
+    fn look_up(&self, keys: Vec<LedgerKey>) -> BoxFuture<Result<Vec<Option<LedgerEntry>>, StoreError>> {
+        let addresses: Vec<_> = {
+            let index = self.shared.index();
+            keys.iter().map(|key| index.ledger.find(key)).collect()
+        };
+        // Almost always nothing is known, and so there is nothing to read.
+        if addresses.iter().all(Option::is_none) {
+            return Box::pin(std::future::ready(Ok(vec![None; keys.len()])));
+        }
+        self.read(move |shared| {
+            let entry = |(key, address): (LedgerKey, Option<Address>)| match address {
+                Some(address) => read_ledger(&shared.reader, address, &key),
+                None => Ok(None),
+            };
+            keys.into_iter().zip(addresses).map(entry).collect()
+        })
+    }
+
+    fn read_stream(
+        &self,
+        tenant: &Tenant,
+        stream: &StreamName,
+        from: Version,
+        direction: Direction,
+        limit: usize,
+    ) -> BoxFuture<Result<StreamPage, StoreError>> {
+        let key = (tenant.clone(), stream.clone());
+        let (head, addresses) = self.shared.index().of_stream(&key, from, direction, limit);
+        if addresses.is_empty() {
+            return Box::pin(std::future::ready(Ok(StreamPage { events: Vec::new(), head })));
+        }
+        self.read(move |shared| Ok(StreamPage { events: shared.read_events(&addresses)?, head }))
+    }
+
+    fn read_all(
+        &self,
+        after: Position,
+        filter: Filter,
+        limit: usize,
+    ) -> BoxFuture<Result<LogPage, StoreError>> {
+        let page = move |events: Vec<Arc<Event>>| {
+            let through = events.last().map_or(after, |event| event.position);
+            LogPage { events: events.into_iter().filter(|event| filter.admits(event)).collect(), through }
+        };
+        if let Some(events) = self.shared.tail.after(after, limit) {
+            return Box::pin(std::future::ready(Ok(page(events))));
+        }
+        self.read(move |shared| {
+            let addresses = shared.index().after(after, limit);
+            shared.read_events(&addresses).map(page)
+        })
+    }
+
+    fn read_cursor(&self, reactor: &str) -> BoxFuture<Result<CursorState, StoreError>> {
+        let state = self.shared.index().cursors.get(reactor).cloned().unwrap_or_default();
+        Box::pin(std::future::ready(Ok(state)))
+    }
+
+    fn write_cursor(&self, update: CursorUpdate) -> BoxFuture<Result<(), CursorError>> {
+        self.ask(|reply| Job::Cursor(update, reply), Err(CursorError::Unavailable(GONE.into())))
+    }
+
+    fn acquire_lease(
+        &self,
+        lease: &str,
+        owner: &str,
+        ttl: Duration,
+    ) -> BoxFuture<Result<Option<Lease>, StoreError>> {
+        let request = LeaseRequest { name: lease.into(), owner: owner.into(), ttl };
+        self.ask(|reply| Job::Lease(request, reply), Err(StoreError::Unavailable(GONE.into())))
+    }
+}

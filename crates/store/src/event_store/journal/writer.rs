@@ -1,0 +1,210 @@
+//! The one thread that writes: takes all that waits as one group, makes it durable with one flush, shows it
+//! to readers, and only then answers.
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use sillage_journal::Address;
+use sillage_kernel::{Event, Timestamp};
+use tokio::sync::oneshot;
+
+use super::{Kind, LeaseRecord, Load, Shared, read_ledger};
+use crate::clock;
+use crate::event_store::codec::{encode_event, encode_ledger};
+use crate::event_store::sequencer::{Admitted, Sequencer};
+use crate::event_store::{
+    Append, AppendError, Appended, CursorError, CursorUpdate, Lease, LedgerKey, StoreError,
+};
+
+/// A group is closed when this many bytes are staged, even if more waits. With one more job of
+/// [`super::MAX_CALL_BYTES`] it is still within what the log takes as one group.
+const GROUP_BYTES: usize = 8 << 20;
+/// A group is closed when it has this many jobs, even if more waits.
+const GROUP_JOBS: usize = 4_096;
+
+/// What the writer is asked to do.
+pub(super) enum Job {
+    /// Append these, each for itself.
+    Append(Vec<Append>, oneshot::Sender<Vec<Result<Appended, AppendError>>>),
+    /// Move a cursor.
+    Cursor(CursorUpdate, oneshot::Sender<Result<(), CursorError>>),
+    /// Give or prolong a lease.
+    Lease(LeaseRequest, oneshot::Sender<Result<Option<Lease>, StoreError>>),
+}
+
+/// Who wants which lease for how long.
+pub(super) struct LeaseRequest {
+    pub(super) name: Box<str>,
+    pub(super) owner: Box<str>,
+    pub(super) ttl: Duration,
+}
+
+/// An answer that waits for the flush.
+enum Answer {
+    Append(Vec<Result<Appended, AppendError>>, oneshot::Sender<Vec<Result<Appended, AppendError>>>),
+    Cursor(Result<(), CursorError>, oneshot::Sender<Result<(), CursorError>>),
+    Lease(Result<Option<Lease>, StoreError>, oneshot::Sender<Result<Option<Lease>, StoreError>>),
+}
+
+/// What readers will see once the group is durable.
+#[derive(Default)]
+struct Group {
+    events: Vec<(Arc<Event>, Address)>,
+    ledger: Vec<(LedgerKey, Address)>,
+    cursors: Vec<CursorUpdate>,
+    answers: Vec<Answer>,
+}
+
+/// The state of the writing thread.
+pub(super) struct Writer {
+    pub(super) log: sillage_journal::Writer,
+    pub(super) sequencer: Sequencer,
+    pub(super) shared: Arc<Shared>,
+    /// Reused for each payload.
+    pub(super) payload: Vec<u8>,
+}
+
+impl Writer {
+    /// Works until every sender is gone.
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        while let Ok(first) = jobs.recv() {
+            let now = clock::now();
+            let mut group = Group::default();
+            self.stage(first, now, &mut group);
+            while self.log.staged_bytes() < GROUP_BYTES && group.answers.len() < GROUP_JOBS {
+                let Ok(job) = jobs.try_recv() else { break };
+                self.stage(job, now, &mut group);
+            }
+            match self.log.commit() {
+                Ok(()) => self.publish(group, now),
+                Err(error) => self.give_up(group, &error),
+            }
+        }
+    }
+
+    fn stage(&mut self, job: Job, now: Timestamp, group: &mut Group) {
+        let answer = match job {
+            Job::Append(appends, reply) => {
+                self.shared.taken(Load::of(&appends));
+                let results = appends.into_iter().map(|append| self.append(append, now, group)).collect();
+                Answer::Append(results, reply)
+            }
+            Job::Cursor(update, reply) => Answer::Cursor(self.cursor(update, group), reply),
+            Job::Lease(request, reply) => Answer::Lease(self.lease(&request, now), reply),
+        };
+        group.answers.push(answer);
+    }
+
+    fn append(&mut self, append: Append, now: Timestamp, group: &mut Group) -> Result<Appended, AppendError> {
+        let shared = &self.shared;
+        let known = |key: &LedgerKey| match shared.index().ledger.find(key) {
+            Some(address) => read_ledger(&shared.reader, address, key),
+            None => Ok(None),
+        };
+        let Admitted { events, ledger, appended } = self.sequencer.stage(append, now, known)?;
+        for event in events {
+            let address = self.push(Kind::Event, |payload| encode_event(&event, payload))?;
+            group.events.push((event, address));
+        }
+        if let Some((key, entry)) = ledger {
+            let address = self.push(Kind::Ledger, |payload| encode_ledger(&key, &entry, now, payload))?;
+            group.ledger.push((key, address));
+        }
+        self.end_batch()?;
+        Ok(appended)
+    }
+
+    fn cursor(&mut self, update: CursorUpdate, group: &mut Group) -> Result<(), CursorError> {
+        self.sequencer.check_fence(update.fence.as_ref()).map_err(|_| CursorError::Fenced)?;
+        let json = serde_json::to_vec(&update).expect("a cursor has only string keys");
+        let unavailable = |error: AppendError| CursorError::Unavailable(error.to_string().into());
+        self.push(Kind::Cursor, |payload| payload.extend(&json)).map_err(unavailable)?;
+        self.end_batch().map_err(unavailable)?;
+        group.cursors.push(update);
+        Ok(())
+    }
+
+    fn lease(&mut self, request: &LeaseRequest, now: Timestamp) -> Result<Option<Lease>, StoreError> {
+        let LeaseRequest { name, owner, ttl } = request;
+        let Some(lease) = self.sequencer.next_lease(name, owner, now) else { return Ok(None) };
+        let until = clock::later(now, *ttl);
+        let record =
+            LeaseRecord { name: name.clone(), owner: owner.clone(), lease, until: until.as_micros() };
+        let json = serde_json::to_vec(&record).expect("a lease has only string keys");
+        let unavailable = |error: AppendError| StoreError::Unavailable(error.to_string().into());
+        self.push(Kind::Lease, |payload| payload.extend(&json)).map_err(unavailable)?;
+        self.end_batch().map_err(unavailable)?;
+        self.sequencer.grant(name, owner, lease, until);
+        Ok(Some(lease))
+    }
+
+    fn push(&mut self, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) -> Result<Address, AppendError> {
+        self.payload.clear();
+        write(&mut self.payload);
+        self.log.push(kind.number(), 0, 0, &self.payload).map_err(unavailable)
+    }
+
+    fn end_batch(&mut self) -> Result<(), AppendError> {
+        self.log.end_batch().map_err(unavailable)
+    }
+
+    /// Shows the group to readers, then wakes them, then answers: whoever is answered can read what it wrote.
+    fn publish(&mut self, group: Group, now: Timestamp) {
+        let Group { events, ledger, cursors, answers } = group;
+        self.sequencer.commit();
+        {
+            let mut index = self.shared.index_mut();
+            for (event, address) in &events {
+                index.add(event, *address);
+            }
+            for (key, address) in &ledger {
+                index.ledger.insert(key, *address, now);
+            }
+            for update in &cursors {
+                index.cursors.entry(update.reactor.clone()).or_default().apply(update);
+            }
+        }
+        if !events.is_empty() {
+            self.shared.tail.extend(events.into_iter().map(|(event, _)| event));
+            self.shared.watermark.send_replace(self.sequencer.position());
+        }
+        answers.into_iter().for_each(Answer::send);
+    }
+
+    /// Nothing of the group was kept, so nobody in it is told anything else, not even of a conflict that may
+    /// have rested on what is gone.
+    fn give_up(&mut self, group: Group, error: &sillage_journal::Error) {
+        self.sequencer.discard();
+        tracing::error!(%error, "a group could not be written");
+        let reason: Arc<str> = error.to_string().into();
+        group.answers.into_iter().for_each(|answer| answer.refuse(&reason));
+    }
+}
+
+fn unavailable(error: sillage_journal::Error) -> AppendError {
+    AppendError::Unavailable(error.to_string().into())
+}
+
+impl Answer {
+    /// A caller that no longer waits is not missed.
+    fn send(self) {
+        match self {
+            Self::Append(results, reply) => drop(reply.send(results)),
+            Self::Cursor(result, reply) => drop(reply.send(result)),
+            Self::Lease(result, reply) => drop(reply.send(result)),
+        }
+    }
+
+    fn refuse(self, reason: &Arc<str>) {
+        let reason = Arc::clone(reason);
+        match self {
+            Self::Append(results, reply) => {
+                let refused = results.iter().map(|_| Err(AppendError::Unavailable(Arc::clone(&reason))));
+                drop(reply.send(refused.collect()));
+            }
+            Self::Cursor(_, reply) => drop(reply.send(Err(CursorError::Unavailable(reason)))),
+            Self::Lease(_, reply) => drop(reply.send(Err(StoreError::Unavailable(reason)))),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The engine without a disk, for tests: the whole contract, and gone with the process.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use sillage_kernel::{Epoch, Event, Filter, Position, StreamName, Tenant, Timestamp, Version};
+use tokio::sync::watch;
+
+use super::sequencer::{Admitted, Sequencer, StreamKey};
+use super::{
+    Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Direction, Durability,
+    EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, Positions, StoreError, StreamPage,
+};
+use crate::clock;
+
+/// Keeps everything in memory. Cloning shares it.
+#[derive(Clone)]
+pub struct MemoryStore {
+    state: Arc<Mutex<State>>,
+    watermark: watch::Sender<Position>,
+    epoch: Epoch,
+}
+
+#[derive(Default)]
+struct State {
+    sequencer: Sequencer,
+    log: Vec<Arc<Event>>,
+    streams: HashMap<StreamKey, Vec<Arc<Event>>>,
+    ledger: HashMap<LedgerKey, LedgerEntry>,
+    cursors: HashMap<Box<str>, CursorState>,
+}
+
+impl MemoryStore {
+    /// An empty log. `log_id` becomes its epoch.
+    pub fn new(log_id: u128) -> Self {
+        let (state, watermark) = (Arc::default(), watch::Sender::new(Position::ZERO));
+        Self { state, watermark, epoch: Epoch::from_log_id(log_id) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn append(&mut self, append: Append) -> Result<Appended, AppendError> {
+        let ledger = &self.ledger;
+        let admitted = self.sequencer.stage(append, clock::now(), |key| Ok(ledger.get(key).cloned()))?;
+        let Admitted { events, ledger, appended } = admitted;
+        self.sequencer.commit();
+        self.ledger.extend(ledger);
+        for event in events {
+            let key = (event.tenant.clone(), event.stream.clone());
+            self.streams.entry(key).or_default().push(Arc::clone(&event));
+            self.log.push(event);
+        }
+        Ok(appended)
+    }
+}
+
+fn ready<T: Send + 'static>(value: T) -> BoxFuture<T> {
+    Box::pin(std::future::ready(value))
+}
+
+impl EventStore for MemoryStore {
+    fn features(&self) -> Features {
+        Features {
+            engine: "memory",
+            durability: Durability::Process,
+            positions: Positions::Gapless,
+            ledger_memory: Duration::MAX,
+        }
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.epoch.clone()
+    }
+
+    fn head(&self) -> Position {
+        *self.watermark.borrow()
+    }
+
+    fn watermark(&self) -> watch::Receiver<Position> {
+        self.watermark.subscribe()
+    }
+
+    fn remembers_since(&self) -> Timestamp {
+        Timestamp::default()
+    }
+
+    fn append(&self, appends: Vec<Append>) -> BoxFuture<Vec<Result<Appended, AppendError>>> {
+        let mut state = self.state();
+        let results = appends.into_iter().map(|append| state.append(append)).collect();
+        let head = state.sequencer.position();
+        // Told under the lock, so that two appends cannot tell their heads in the wrong order.
+        self.watermark.send_if_modified(|watermark| std::mem::replace(watermark, head) != head);
+        ready(results)
+    }
+
+    fn look_up(&self, keys: Vec<LedgerKey>) -> BoxFuture<Result<Vec<Option<LedgerEntry>>, StoreError>> {
+        let state = self.state();
+        ready(Ok(keys.iter().map(|key| state.ledger.get(key).cloned()).collect()))
+    }
+
+    fn read_stream(
+        &self,
+        tenant: &Tenant,
+        stream: &StreamName,
+        from: Version,
+        direction: Direction,
+        limit: usize,
+    ) -> BoxFuture<Result<StreamPage, StoreError>> {
+        let state = self.state();
+        let events = state.streams.get(&(tenant.clone(), stream.clone())).map_or(&[][..], Vec::as_slice);
+        let head = events.last().map_or(Version::ZERO, |event| event.version);
+        let events: Vec<_> = match direction {
+            Direction::Forward => {
+                events.iter().filter(|event| event.version >= from).take(limit).cloned().collect()
+            }
+            Direction::Backward => {
+                events.iter().rev().filter(|event| event.version <= from).take(limit).cloned().collect()
+            }
+        };
+        ready(Ok(StreamPage { events, head }))
+    }
+
+    fn read_all(
+        &self,
+        after: Position,
+        filter: Filter,
+        limit: usize,
+    ) -> BoxFuture<Result<LogPage, StoreError>> {
+        let state = self.state();
+        let start = state.log.partition_point(|event| event.position <= after);
+        let rest = state.log.get(start..).unwrap_or_default();
+        let events: Vec<_> = rest.iter().filter(|event| filter.admits(event)).take(limit).cloned().collect();
+        let through = match events.last() {
+            Some(last) if events.len() == limit => last.position,
+            _ => state.sequencer.position().max(after),
+        };
+        ready(Ok(LogPage { events, through }))
+    }
+
+    fn read_cursor(&self, reactor: &str) -> BoxFuture<Result<CursorState, StoreError>> {
+        ready(Ok(self.state().cursors.get(reactor).cloned().unwrap_or_default()))
+    }
+
+    fn write_cursor(&self, update: CursorUpdate) -> BoxFuture<Result<(), CursorError>> {
+        let mut state = self.state();
+        if state.sequencer.check_fence(update.fence.as_ref()).is_err() {
+            return ready(Err(CursorError::Fenced));
+        }
+        state.cursors.entry(update.reactor.clone()).or_default().apply(&update);
+        ready(Ok(()))
+    }
+
+    fn acquire_lease(
+        &self,
+        lease: &str,
+        owner: &str,
+        ttl: Duration,
+    ) -> BoxFuture<Result<Option<Lease>, StoreError>> {
+        let (mut state, now) = (self.state(), clock::now());
+        let held = state.sequencer.next_lease(lease, owner, now);
+        if let Some(held) = held {
+            state.sequencer.grant(lease, owner, held, clock::later(now, ttl));
+        }
+        ready(Ok(held))
+    }
+}

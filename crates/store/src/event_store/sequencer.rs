@@ -1,0 +1,234 @@
+//! Decides what an append becomes: checks what it expects, numbers its events, links their checksums.
+//!
+//! Invariant: what is staged is seen by later appends of the same group and by nobody else, until
+//! [`Sequencer::commit`] makes it the truth or [`Sequencer::discard`] forgets it. So a group that could not
+//! be written leaves no trace. It does no I/O; each engine with one writer runs one.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sillage_kernel::event::Link;
+use sillage_kernel::{
+    Checksum, Event, NewEvent, Outcome, Position, Receipt, StreamName, Tenant, Timestamp, Version,
+};
+
+use super::{
+    Append, AppendError, Appended, Entry, Fence, Lease, LedgerEntry, LedgerKey, LedgerWrite,
+    MAX_APPEND_BYTES, MAX_APPEND_RECORDS, StoreError, Verdict,
+};
+
+/// A stream of a tenant.
+pub(crate) type StreamKey = (Tenant, StreamName);
+
+/// The end of a stream: the version and checksum of its last event.
+#[derive(Debug, Clone, Copy, Default)]
+struct Head {
+    version: Version,
+    checksum: Checksum,
+}
+
+/// Numbers what is appended. See the module.
+#[derive(Default)]
+pub(crate) struct Sequencer {
+    heads: HashMap<StreamKey, Head>,
+    leases: HashMap<Box<str>, HeldLease>,
+    position: Position,
+    recorded_at: Timestamp,
+    staged: Staged,
+}
+
+#[derive(Default)]
+struct Staged {
+    heads: HashMap<StreamKey, Head>,
+    ledger: HashMap<LedgerKey, LedgerEntry>,
+    position: Position,
+    recorded_at: Timestamp,
+}
+
+#[derive(Debug, Clone)]
+struct HeldLease {
+    owner: Box<str>,
+    lease: Lease,
+    until: Timestamp,
+}
+
+/// What an append becomes, once its group is durable.
+pub(crate) struct Admitted {
+    /// Its events, numbered.
+    pub(crate) events: Vec<Arc<Event>>,
+    /// What the ledger remembers of it.
+    pub(crate) ledger: Option<(LedgerKey, LedgerEntry)>,
+    /// What its caller is told.
+    pub(crate) appended: Appended,
+}
+
+impl Sequencer {
+    /// The position of the last event that was committed.
+    pub(crate) fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Takes an event that is in the log already, in the order of the log.
+    pub(crate) fn replay(&mut self, event: &Event) {
+        let head = Head { version: event.version, checksum: event.checksum };
+        self.heads.insert((event.tenant.clone(), event.stream.clone()), head);
+        self.position = event.position;
+        self.recorded_at = self.recorded_at.max(event.recorded_at);
+        self.discard();
+    }
+
+    /// Stages an append, or says why not. `known` tells what the ledger held before this group. Time never
+    /// runs backwards in the log, whatever the clock says.
+    pub(crate) fn stage(
+        &mut self,
+        append: Append,
+        now: Timestamp,
+        known: impl FnOnce(&LedgerKey) -> Result<Option<LedgerEntry>, StoreError>,
+    ) -> Result<Admitted, AppendError> {
+        check_limits(&append)?;
+        self.check_fence(append.fence.as_ref())?;
+        if let Some(LedgerWrite { key, .. }) = &append.ledger {
+            let staged = self.staged.ledger.get(key).cloned();
+            let entry = staged.map_or_else(|| known(key), |entry| Ok(Some(entry)));
+            match entry {
+                Ok(None) => {}
+                Ok(Some(entry)) => return Err(AppendError::Known(Box::new(entry))),
+                // Better no answer than a command that is let through twice.
+                Err(error) => return Err(AppendError::Unavailable(error.to_string().into())),
+            }
+        }
+        let Append { tenant, entries, ledger, fence: _ } = append;
+        for Entry { stream, expected, events: _ } in &entries {
+            let actual = self.head(&(tenant.clone(), stream.clone())).version;
+            if !expected.holds_at(actual) {
+                return Err(AppendError::Conflict { stream: stream.clone(), expected: *expected, actual });
+            }
+        }
+        // Nothing can fail from here on.
+        self.staged.recorded_at = self.staged.recorded_at.max(now);
+        let events: Vec<_> = entries.into_iter().flat_map(|entry| self.number(&tenant, entry)).collect();
+        let position = self.staged.position;
+        let ledger = ledger.map(|write| settle(write, &events, position));
+        if let Some((key, entry)) = &ledger {
+            self.staged.ledger.insert(key.clone(), entry.clone());
+        }
+        let receipt = ledger.as_ref().map(|(_, entry)| entry.receipt.clone());
+        Ok(Admitted { events, ledger, appended: Appended { position, receipt } })
+    }
+
+    /// What was staged is durable.
+    pub(crate) fn commit(&mut self) {
+        self.heads.extend(self.staged.heads.drain());
+        self.staged.ledger.clear();
+        self.position = self.staged.position;
+        self.recorded_at = self.staged.recorded_at;
+    }
+
+    /// What was staged is not, and never was.
+    pub(crate) fn discard(&mut self) {
+        self.staged.heads.clear();
+        self.staged.ledger.clear();
+        self.staged.position = self.position;
+        self.staged.recorded_at = self.recorded_at;
+    }
+
+    fn head(&self, key: &StreamKey) -> Head {
+        self.staged.heads.get(key).or_else(|| self.heads.get(key)).copied().unwrap_or_default()
+    }
+
+    /// Gives the events of an entry their positions, versions and checksums.
+    fn number(&mut self, tenant: &Tenant, entry: Entry) -> Vec<Arc<Event>> {
+        let Entry { stream, expected: _, events } = entry;
+        if events.is_empty() {
+            return Vec::new();
+        }
+        let key = (tenant.clone(), stream);
+        let mut head = self.head(&key);
+        let (tenant, stream) = &key;
+        let recorded_at = self.staged.recorded_at;
+        let mut numbered = Vec::with_capacity(events.len());
+        for NewEvent { id, event_type, data, metadata, metadata_json, digest } in events {
+            let version = head.version.next();
+            let checksum = head.checksum.next(&Link { tenant, stream, version, id, recorded_at, digest });
+            head = Head { version, checksum };
+            let position = self.staged.position.next();
+            self.staged.position = position;
+            let (tenant, stream) = (tenant.clone(), stream.clone());
+            numbered.push(Arc::new(Event {
+                position,
+                tenant,
+                stream,
+                version,
+                id,
+                event_type,
+                data,
+                metadata,
+                metadata_json,
+                recorded_at,
+                checksum,
+            }));
+        }
+        self.staged.heads.insert(key, head);
+        numbered
+    }
+
+    /// Refuses a fence whose lease has a newer holder.
+    pub(crate) fn check_fence(&self, fence: Option<&Fence>) -> Result<(), AppendError> {
+        let Some(Fence { lease, held }) = fence else { return Ok(()) };
+        match self.leases.get(lease) {
+            Some(current) if current.lease == *held => Ok(()),
+            _ => Err(AppendError::Fenced),
+        }
+    }
+
+    /// The lease as it would be held by `owner` from now on; `None` while somebody else holds it. It counts
+    /// once it was given to [`Self::grant`].
+    pub(crate) fn next_lease(&self, name: &str, owner: &str, now: Timestamp) -> Option<Lease> {
+        match self.leases.get(name) {
+            None => Some(Lease { token: 1 }),
+            Some(held) if *held.owner == *owner => Some(held.lease),
+            Some(held) if held.until <= now => Some(Lease { token: held.lease.token + 1 }),
+            Some(_) => None,
+        }
+    }
+
+    /// Makes `owner` the holder until then.
+    pub(crate) fn grant(&mut self, name: &str, owner: &str, lease: Lease, until: Timestamp) {
+        self.leases.insert(name.into(), HeldLease { owner: owner.into(), lease, until });
+    }
+}
+
+fn check_limits(append: &Append) -> Result<(), AppendError> {
+    let records: usize = append.entries.iter().map(|entry| entry.events.len().max(1)).sum();
+    if records > MAX_APPEND_RECORDS {
+        return Err(AppendError::Invalid("it has more than 1,000 records"));
+    }
+    let events = append.entries.iter().flat_map(|entry| &entry.events);
+    let bytes: usize = events.map(|event| event.data.len() + event.metadata_json.len()).sum();
+    if bytes > MAX_APPEND_BYTES {
+        return Err(AppendError::Invalid("it has more than 4 MiB of data"));
+    }
+    let twice = append
+        .entries
+        .iter()
+        .enumerate()
+        .any(|(at, entry)| append.entries.iter().take(at).any(|earlier| earlier.stream == entry.stream));
+    if twice { Err(AppendError::Invalid("it names a stream twice")) } else { Ok(()) }
+}
+
+fn settle(write: LedgerWrite, events: &[Arc<Event>], position: Position) -> (LedgerKey, LedgerEntry) {
+    let LedgerWrite { key, content, stream, verdict } = write;
+    let outcome = match verdict {
+        Verdict::Unchanged => Outcome::Unchanged,
+        Verdict::Rejected(rejection) => Outcome::Rejected(rejection),
+        Verdict::Applied => Outcome::Applied {
+            versions: events
+                .iter()
+                .filter(|event| event.stream == stream)
+                .map(|event| event.version)
+                .collect(),
+        },
+    };
+    let receipt = Receipt { stream, command_id: key.command_id, outcome, position };
+    (key, LedgerEntry { content, receipt })
+}

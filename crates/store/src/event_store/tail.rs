@@ -1,0 +1,50 @@
+//! The newest events, kept in memory and shared: whoever is live reads them from here, not from the disk.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use sillage_kernel::{Event, Position};
+
+/// How many events the tail holds at most.
+const MAX_EVENTS: usize = 65_536;
+/// How many bytes of data and metadata the tail holds at most.
+const MAX_BYTES: usize = 64 << 20;
+
+/// A run of the log that ends at the watermark; bounded by [`MAX_EVENTS`] and [`MAX_BYTES`].
+#[derive(Default)]
+pub(crate) struct Tail(RwLock<Run>);
+
+#[derive(Default)]
+struct Run {
+    events: VecDeque<Arc<Event>>,
+    bytes: usize,
+}
+
+fn weight(event: &Event) -> usize {
+    event.data.len() + event.metadata_json.len() + size_of::<Event>()
+}
+
+impl Tail {
+    /// Adds events that have just become durable, which must follow those that are here.
+    pub(crate) fn extend(&self, events: impl IntoIterator<Item = Arc<Event>>) {
+        let mut run = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for event in events {
+            run.bytes += weight(&event);
+            run.events.push_back(event);
+        }
+        while run.events.len() > MAX_EVENTS || run.bytes > MAX_BYTES {
+            let Some(oldest) = run.events.pop_front() else { break };
+            run.bytes -= weight(&oldest);
+        }
+    }
+
+    /// Up to `limit` events after `after`, or `None` if some of those are older than the tail.
+    pub(crate) fn after(&self, after: Position, limit: usize) -> Option<Vec<Arc<Event>>> {
+        let run = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if run.events.front()?.position > after.next() {
+            return None;
+        }
+        let start = run.events.partition_point(|event| event.position <= after);
+        Some(run.events.range(start..).take(limit).cloned().collect())
+    }
+}

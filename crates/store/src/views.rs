@@ -1,0 +1,185 @@
+//! Where views keep their rows: one SQLite file beside each node, in every mode.
+//!
+//! Invariant: a view's cursor is committed with the rows that it speaks of, so the file always shows the
+//! state at exactly one position. All healthy views are moved in one transaction a batch, so several can be
+//! read at one position. The file can be deleted at any time: it is rebuilt from the log.
+
+mod folding;
+mod reader;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use sillage_kernel::{Epoch, Event, Filter, Position, View};
+use tokio::sync::watch;
+
+pub use self::folding::Table;
+use self::folding::{Folding, FoldingOf};
+pub use self::reader::{Answer, Freshness, MAX_READERS, QueryError, ViewReader};
+
+/// Why the views cannot be opened or moved.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewsError {
+    /// The file cannot be used: look at the disk, or delete the file, and it is rebuilt.
+    #[error("the file of the views cannot be used: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The views know more than the log, so the log has lost something, or is another: restore it, or delete
+    /// the file of the views.
+    #[error("the views stand at position {views}, beyond the end of the log at {log}")]
+    BeyondTheLog {
+        /// Where the views stand.
+        views: Position,
+        /// Where the log ends.
+        log: Position,
+    },
+}
+
+/// How a view stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ViewStatus {
+    /// Its name.
+    pub name: &'static str,
+    /// Its rows reflect the log up to here.
+    pub position: Position,
+    /// Why it no longer moves, if it does not.
+    pub stopped: Option<Arc<str>>,
+}
+
+/// The views of a node, before the file is opened.
+#[derive(Default)]
+pub struct ViewSet(Vec<Box<dyn Folding>>);
+
+impl ViewSet {
+    /// Adds a view, whose rows `table` keeps.
+    #[must_use]
+    pub fn with<V: View>(mut self, table: impl Table<V>) -> Self {
+        self.0.push(Box::new(FoldingOf::new(table)));
+        self
+    }
+
+    /// Opens the file for the log of that epoch, which ends at `head`. A view that is new, has changed its
+    /// shape or belongs to another epoch starts from nothing.
+    pub fn open(self, file: &Path, epoch: &Epoch, head: Position) -> Result<Views, ViewsError> {
+        let mut db = connect(file)?;
+        db.execute_batch(
+            "CREATE TABLE IF NOT EXISTS cursors(
+                view TEXT PRIMARY KEY, revision INTEGER NOT NULL, epoch TEXT NOT NULL, position INTEGER NOT NULL)",
+        )?;
+        let transaction = db.transaction()?;
+        let mut views = Vec::with_capacity(self.0.len());
+        for folding in self.0 {
+            let position = prepare(&transaction, folding.as_ref(), epoch)?;
+            if position > head {
+                return Err(ViewsError::BeyondTheLog { views: position, log: head });
+            }
+            let status = ViewStatus { name: folding.name(), position, stopped: None };
+            views.push(Moving { folding, status });
+        }
+        transaction.commit()?;
+        let statuses = watch::Sender::new(views.iter().map(|view| view.status.clone()).collect());
+        Ok(Views { db, views, file: file.into(), statuses })
+    }
+}
+
+/// Where the view stands in this epoch, after making its tables if they are not as it wants them.
+fn prepare(db: &Transaction<'_>, view: &dyn Folding, epoch: &Epoch) -> rusqlite::Result<Position> {
+    let stored: Option<(u32, String, u64)> = db
+        .query_row("SELECT revision, epoch, position FROM cursors WHERE view = ?1", [view.name()], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .optional()?;
+    if let Some((revision, stored_epoch, position)) = stored
+        && revision == view.revision()
+        && stored_epoch == epoch.as_str()
+    {
+        return Ok(Position::new(position));
+    }
+    view.reset(db)?;
+    db.execute(
+        "INSERT OR REPLACE INTO cursors(view, revision, epoch, position) VALUES (?1, ?2, ?3, 0)",
+        params![view.name(), view.revision(), epoch.as_str()],
+    )?;
+    Ok(Position::ZERO)
+}
+
+fn connect(file: &Path) -> rusqlite::Result<Connection> {
+    let db = Connection::open(file)?;
+    // NORMAL loses at most the last transactions with the power, never the order: they are folded again.
+    db.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY;
+         PRAGMA cache_size = -65536; PRAGMA busy_timeout = 5000;",
+    )?;
+    db.set_prepared_statement_cache_capacity(64);
+    Ok(db)
+}
+
+/// The views of a node: the one that writes. Readers come from [`Views::reader`].
+pub struct Views {
+    db: Connection,
+    views: Vec<Moving>,
+    file: Box<Path>,
+    statuses: watch::Sender<Vec<ViewStatus>>,
+}
+
+struct Moving {
+    folding: Box<dyn Folding>,
+    status: ViewStatus,
+}
+
+impl Views {
+    /// Where the folding has to go on: the lowest position of a view that moves. `None` if none does.
+    pub fn cursor(&self) -> Option<Position> {
+        let moving = self.views.iter().filter(|view| view.status.stopped.is_none());
+        moving.map(|view| view.status.position).min()
+    }
+
+    /// What the views are built from, together.
+    pub fn filter(&self) -> Filter {
+        let mut filters = self.views.iter().map(|view| view.folding.filter());
+        match (filters.next(), filters.next()) {
+            (Some(only), None) => only,
+            _ => Filter::Everything,
+        }
+    }
+
+    /// A way to ask the views, for as many threads as want to.
+    pub fn reader(&self) -> ViewReader {
+        ViewReader::new(&self.file, self.statuses.subscribe())
+    }
+
+    /// Folds the events, which must be all that the views want between their cursor and `through`, and moves
+    /// every healthy view there in one transaction. A view that cannot fold them stops where it stands; an
+    /// error means that no view was moved.
+    pub fn fold(&mut self, events: &[Arc<Event>], through: Position) -> Result<(), ViewsError> {
+        let transaction = self.db.transaction()?;
+        let mut stopped = Vec::new();
+        for view in self.views.iter_mut().filter(|view| view.status.stopped.is_none()) {
+            // A view that was rebuilt lags behind the others, which pass over what they have seen.
+            let seen = events.partition_point(|event| event.position <= view.status.position);
+            let news = events.get(seen..).unwrap_or_default();
+            match view.folding.fold(&transaction, news) {
+                Ok(()) => save_cursor(&transaction, view.status.name, through)?,
+                Err(error) => stopped.push((view.status.name, Arc::from(error.to_string()))),
+            }
+        }
+        transaction.commit()?;
+        for ViewStatus { name, position, stopped: reason } in
+            self.views.iter_mut().map(|view| &mut view.status)
+        {
+            match stopped.iter().find(|(failed, _)| failed == name) {
+                Some((_, error)) => *reason = Some(Arc::clone(error)),
+                None if reason.is_none() => *position = through.max(*position),
+                None => {}
+            }
+        }
+        self.statuses.send_replace(self.views.iter().map(|view| view.status.clone()).collect());
+        Ok(())
+    }
+}
+
+fn save_cursor(db: &Transaction<'_>, view: &str, through: Position) -> rusqlite::Result<()> {
+    let mut update = db.prepare_cached("UPDATE cursors SET position = MAX(position, ?2) WHERE view = ?1")?;
+    update.execute(params![view, through.get()])?;
+    Ok(())
+}
