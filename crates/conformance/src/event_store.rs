@@ -60,6 +60,7 @@ macro_rules! event_store {
                 appends: calls_are_taken_in_the_order_in_which_they_were_made;
                 appends: an_answer_that_nobody_awaits_undoes_nothing;
                 appends: an_append_beyond_the_limits_is_invalid;
+                appends: an_append_of_any_size_is_kept_whole_or_not_at_all;
                 expectations: each_expectation_holds_or_conflicts;
                 expectations: an_entry_without_events_only_checks;
                 expectations: an_append_may_only_check;
@@ -84,6 +85,8 @@ macro_rules! event_store {
                 reading: a_page_without_room_passes_nothing;
                 visibility: what_is_answered_can_be_read_at_once;
                 visibility: nothing_appears_behind_the_head;
+                visibility: an_append_is_seen_whole;
+                visibility: a_stream_is_read_whole_while_it_grows;
                 visibility: the_watermark_wakes_whoever_waits;
                 cursors: a_reactor_never_heard_of_stands_before_the_first_event;
                 cursors: a_cursor_takes_its_steps;

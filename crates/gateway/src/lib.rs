@@ -1,1 +1,109 @@
-//! gateway
+//! How Sillage reaches people: HTTP, WebSocket and SSE, tokens and limits. It knows no system: which commands
+//! there are, and which feeds may be followed, it is told by whoever joins the parts.
+//!
+//! Where to look: [`routes`] lists every path; [`receive`] is the one door for commands, whichever way they
+//! came; [`hub`] is how events and receipts reach open connections; [`codes`] is the table of errors.
+
+pub mod codes;
+pub mod directory;
+pub mod hub;
+pub mod journey;
+pub mod limits;
+pub mod receive;
+pub mod routes;
+pub mod sampling;
+pub mod session;
+mod sse;
+pub mod tokens;
+mod ws;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use sillage_kernel::{LogPosition, Position, StreamName};
+use sillage_runtime::{CommandBus, Deciders, ReactorHandle};
+use sillage_store::EventStore;
+use sillage_store::views::{Answer, QueryError, ViewReader};
+
+use self::codes::{Code, Refusal};
+use self::directory::Directory;
+use self::hub::Hub;
+use self::limits::Limits;
+use self::sampling::Sampler;
+use self::tokens::{Identity, Keys};
+
+/// How long a query waits for the position that it asks for.
+pub const AT_LEAST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Whether somebody may follow a stream, and send commands to it.
+pub type MayReach = fn(&Identity, &StreamName) -> bool;
+
+/// Everything that a request may need, joined by the composition root.
+pub struct Gateway {
+    /// Takes commands.
+    pub bus: CommandBus,
+    /// Reads commands.
+    pub deciders: Deciders,
+    /// The log.
+    pub store: Arc<dyn EventStore>,
+    /// Open connections.
+    pub hub: Arc<Hub>,
+    /// Signs and checks tokens.
+    pub keys: Arc<Keys>,
+    /// What people are called.
+    pub directory: Arc<Directory>,
+    /// Asks the views.
+    pub views: ViewReader,
+    /// The destinations of the log.
+    pub reactors: Vec<ReactorHandle>,
+    /// For each category that people may reach: who may reach which of its streams.
+    pub reach: Vec<(&'static str, MayReach)>,
+    /// Who may do how much.
+    pub limits: Limits,
+    /// Which requests are traced.
+    pub sampler: Sampler,
+    /// The views must have come to this position before the node is ready.
+    pub ready_at: Position,
+    /// Writes the metrics as Prometheus reads them.
+    pub metrics: metrics_exporter_prometheus::PrometheusHandle,
+}
+
+impl Gateway {
+    /// Refuses a stream that does not exist for this user.
+    pub fn check_reach(&self, identity: &Identity, stream: &StreamName) -> Result<(), Refusal> {
+        let rule = self.reach.iter().find(|(category, _)| *category == stream.category());
+        match rule {
+            Some((_, may_reach)) if may_reach(identity, stream) => Ok(()),
+            _ => Err(Refusal::not_found()),
+        }
+    }
+
+    /// Asks a view, once it has come to `at_least`, if that is given.
+    pub async fn query<T: Send + 'static>(
+        &self, view: &'static str, at_least: Option<LogPosition>,
+        ask: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<Answer<T>, Refusal> {
+        if let Some(LogPosition { epoch, position }) = at_least {
+            let current = self.store.epoch();
+            if epoch.is_some_and(|epoch| epoch != current) {
+                let refusal = Refusal::new(Code::EpochChanged, "The position belongs to another log.");
+                return Err(Refusal { detail: Some(("epoch", current.as_str().into())), ..refusal });
+            }
+            self.views.wait_for(view, position, AT_LEAST_PATIENCE).await?;
+        }
+        Ok(self.views.query(view, ask).await?)
+    }
+}
+
+impl From<QueryError> for Refusal {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::TooEarly { reached } => {
+                let detail = Some(("position", reached.get().into()));
+                Self { detail, ..Self::new(Code::ViewBehind, error.to_string()) }
+            }
+            QueryError::Unavailable(_) => Self::new(Code::Unavailable, error.to_string()),
+        }
+    }
+}

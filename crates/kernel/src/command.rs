@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -140,7 +139,7 @@ impl InvalidField {
     }
 
     /// Reads a command's data, naming the field that is wrong.
-    pub fn read<T: DeserializeOwned>(data: &str) -> Result<T, Self> {
+    pub fn read<'de, T: Deserialize<'de>>(data: &'de str) -> Result<T, Self> {
         // The path is only tracked on a second reading, since good data is the common case.
         serde_json::from_str(data).or_else(|_| {
             serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(data))

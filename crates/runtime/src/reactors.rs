@@ -90,9 +90,9 @@ pub enum ControlError {
     /// Another event with the same key comes first: retry or skip that one.
     #[error("the event at position {0} waits behind another")]
     Behind(Position),
-    /// There is no such position yet.
-    #[error("the log ends at position {0}")]
-    BeyondTheLog(Position),
+    /// One can only go back: to this position or an earlier one.
+    #[error("the reactor has only come to position {0}")]
+    NotThereYet(Position),
     /// The log cannot be reached: come back later.
     #[error("the log cannot be reached: {0}")]
     Unavailable(Arc<str>),

@@ -1,2 +1,23 @@
-//! The binary `sillage`.
-fn main() {}
+//! The binary `sillage`: reads the command line and does what it says.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use self::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(serve) => cli::serve::run(serve),
+        Command::Token(token) => cli::token::run(token),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sillage: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

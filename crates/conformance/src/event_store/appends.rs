@@ -1,10 +1,12 @@
 //! Appending: whole or not at all, in order, within limits.
 
-use sillage_kernel::{Expected, NewEvent, Position};
+use sillage_kernel::{EventId, Expected, Metadata, NewEvent, Position, Rejection};
 use sillage_store::event_store::{MAX_APPEND_BYTES, MAX_APPEND_RECORDS};
 use sillage_store::{Append, AppendError, Entry, Verdict};
+use uuid::Uuid;
 
 use super::Fixture;
+use super::contents::assert_linked;
 use super::things::{
     add, append, append_one, assert_follows, assert_is, assert_kept, conflict, entry, exactly, happened,
     kept, look_up, new_command, settling, thing, version_of, whole_log, whole_stream,
@@ -131,9 +133,8 @@ pub async fn a_chain_in_one_call_holds_until_a_link_fails(fixture: impl Fixture)
     let results = store.append(links.collect()).await;
     assert!(results[..3].iter().all(Result::is_ok), "{results:?}");
     assert_eq!(results[3], Err(conflict(&other, Expected::Exists, 0)));
-    for version in 4..6 {
-        assert_eq!(results[version], Err(conflict(&broken, exactly(version as u64), 3)));
-    }
+    assert_eq!(results[4], Err(conflict(&broken, exactly(4), 3)));
+    assert_eq!(results[5], Err(conflict(&broken, exactly(5), 3)));
     assert_eq!(version_of(store, &broken).await, 3);
 }
 
@@ -195,6 +196,41 @@ pub async fn an_append_beyond_the_limits_is_invalid(fixture: impl Fixture) {
         assert_eq!(look_up(store, &command).await, None, "row {row}");
     }
     add(store, &thing("a"), 1).await;
+}
+
+/// What no limit names may still be more than an engine can take. Then it is refused and nothing of it is
+/// kept, neither by itself nor through what stands beside it; or else all of it is kept.
+pub async fn an_append_of_any_size_is_kept_whole_or_not_at_all(fixture: impl Fixture) {
+    const HUGE: usize = 17 << 20;
+    let store = &*fixture.store();
+    let (before, huge, after) = (thing("before"), thing("huge"), thing("after"));
+    let id = EventId(Uuid::now_v7());
+    let event = NewEvent::new(id, &"T".repeat(HUGE), "0".to_owned(), Metadata::default());
+    let mut long_type = entry(&huge, Expected::Any, 1);
+    long_type.events.push(event);
+    let rejection = Rejection::new("no", "x".repeat(HUGE));
+    for (row, (verdict, entry_of_huge)) in
+        [(Verdict::Applied, long_type), (Verdict::Rejected(rejection), entry(&huge, Expected::Any, 1))]
+            .into_iter()
+            .enumerate()
+    {
+        let key = new_command();
+        let (version, log) = (version_of(store, &huge).await, whole_log(store).await);
+        let events = entry_of_huge.events.len() as u64;
+        let link = |stream| append([entry(stream, exactly(row as u64), 1)]);
+        let results =
+            store.append(vec![link(&before), settling(&key, verdict, [entry_of_huge]), link(&after)]).await;
+        assert!(results[0].is_ok() && results[2].is_ok(), "row {row}: a neighbour was touched");
+        let kept = if results[1].is_ok() { events } else { 0 };
+        assert_eq!(version_of(store, &huge).await, version + kept, "row {row}");
+        assert_eq!(whole_log(store).await.len() as u64, log.len() as u64 + 2 + kept, "row {row}");
+        assert_eq!(look_up(store, &key).await.is_some(), results[1].is_ok(), "row {row}");
+    }
+    let last = store.head();
+    let appended =
+        append_one(store, append([before, huge, after].map(|stream| entry(&stream, Expected::Any, 1)))).await;
+    assert_follows(store, last, appended.unwrap().position, 3);
+    assert_linked(&whole_log(store).await);
 }
 
 /// So many streams that are only checked.

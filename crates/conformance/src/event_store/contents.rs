@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sillage_kernel::{
     Checksum, CommandId, Digest, Event, EventId, Expected, Metadata, NewEvent, StreamName, Tenant,
 };
-use sillage_store::{Append, Entry};
+use sillage_store::{Append, Entry, clock};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -137,7 +137,8 @@ pub(super) fn assert_linked(log: &[Arc<Event>]) {
     }
 }
 
-/// In the order of the log, no event is older than the one before it, even when many write at once.
+/// An event tells when the log took it, and in the order of the log no event is older than the one before it,
+/// even when many write at once.
 pub async fn recorded_times_never_go_backwards(fixture: impl Fixture) {
     let store = fixture.store();
     let mut writers = JoinSet::new();
@@ -152,6 +153,9 @@ pub async fn recorded_times_never_go_backwards(fixture: impl Fixture) {
     writers.join_all().await;
     let log = whole_log(&*store).await;
     assert_eq!(log.len(), 160);
+    let hour = 3_600_000_000;
+    let age = clock::now().as_micros() - log[0].recorded_at.as_micros();
+    assert!((-hour..hour).contains(&age), "it was recorded {age} microseconds ago");
     for pair in log.windows(2) {
         assert!(pair[0].recorded_at <= pair[1].recorded_at, "at {}", pair[1].position);
     }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use sillage_kernel::{ContentHash, Expected, Outcome, Receipt, Rejection, StreamName, Version};
-use sillage_store::{Append, AppendError, EventStore, LedgerEntry, LedgerKey, LedgerWrite, Verdict};
+use sillage_kernel::{ContentHash, Expected, Outcome, Position, Receipt, Rejection, StreamName, Version};
+use sillage_store::{AppendError, EventStore, LedgerEntry, LedgerKey, Verdict};
 use tokio::task::JoinSet;
 
 use super::Fixture;
 use super::things::{
-    CONTENT, add, append_one, assert_kept, conflict, entry, exactly, kept, look_up, main_tenant, new_command,
-    settling, tenant, thing, user, version_of,
+    CONTENT, add, append_one, assert_kept, conflict, entry, exactly, kept, look_up, new_command, settling,
+    tenant, thing, user, version_of, whole_log,
 };
 
 /// An append that settles a command returns its receipt, and from then on the ledger tells the same.
@@ -28,7 +28,7 @@ pub async fn a_receipt_tells_what_became_of_a_command(fixture: impl Fixture) {
 pub(super) struct Settled {
     pub(super) key: LedgerKey,
     pub(super) entry: LedgerEntry,
-    head: sillage_kernel::Position,
+    head: Position,
 }
 
 /// Settles a command of each kind, and asserts that each append returned the right receipt.
@@ -172,7 +172,7 @@ pub async fn one_id_sent_by_many_at_once_wins_once(fixture: impl Fixture) {
 }
 
 async fn kept_streams(store: &dyn EventStore) -> BTreeSet<StreamName> {
-    super::things::whole_log(store).await.iter().map(|event| event.stream.clone()).collect()
+    whole_log(store).await.iter().map(|event| event.stream.clone()).collect()
 }
 
 /// An append that was refused has settled nothing: its command is unknown, and may be tried again.
@@ -210,6 +210,13 @@ pub async fn another_tenant_or_principal_is_another_command(fixture: impl Fixtur
     for (found, receipt) in store.look_up(keys.to_vec()).await.unwrap().into_iter().zip(receipts) {
         assert_eq!(found.unwrap().receipt, receipt);
     }
+    let command_id = new_command().command_id;
+    let at_once = keys.map(|key| {
+        let key = LedgerKey { command_id, ..key };
+        settling(&key, Verdict::Applied, [entry(&thing("a"), Expected::Any, 1)])
+    });
+    let results = store.append(at_once.into()).await;
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
 }
 
 /// A command that was minted just now is never taken for one that may have been forgotten, and the moment
@@ -219,23 +226,12 @@ pub async fn what_it_remembers_only_moves_forward(fixture: impl Fixture) {
     let mut since = store.remembers_since();
     for _ in 0..20 {
         let key = new_command();
-        let append = settle_applied(&key, &thing("a"));
+        let append = settling(&key, Verdict::Applied, [entry(&thing("a"), Expected::Any, 1)]);
         append_one(store, append).await.unwrap();
         let now = store.remembers_since();
         assert!(since <= now, "it went back from {since} to {now}");
         assert!(now <= key.command_id.minted_at().unwrap(), "a new command would be refused as expired");
         assert!(look_up(store, &key).await.is_some());
         since = now;
-    }
-}
-
-fn settle_applied(key: &LedgerKey, stream: &StreamName) -> Append {
-    let ledger =
-        LedgerWrite { key: key.clone(), content: CONTENT, stream: stream.clone(), verdict: Verdict::Applied };
-    Append {
-        tenant: main_tenant(),
-        entries: vec![entry(stream, Expected::Any, 1)],
-        ledger: Some(ledger),
-        fence: None,
     }
 }

@@ -27,7 +27,7 @@ use super::contents::assert_linked;
 use super::things::{CONTENT, append, entry, pages, stream_of, tenant, thing, user};
 
 /// How many histories are tried.
-const CASES: u32 = 48;
+const CASES: u32 = 96;
 
 /// Whatever is appended, in whatever order, alone or many in a call, awaited or not, every answer is the one
 /// that the model gives, and in the end the log is the model's.

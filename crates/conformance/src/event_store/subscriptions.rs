@@ -16,8 +16,8 @@ const APPENDS: usize = 40;
 const FOLLOWERS: usize = 12;
 
 /// While many write, many begin to follow, each at another moment, some from the start and some from the
-/// head, with pages of any size, and with calls that are given up on the way. Each sees exactly the log: in order, nothing left out,
-/// nothing twice.
+/// head, with pages of any size, and with calls that are given up on the way. Each sees exactly the log: in
+/// order, nothing left out, nothing twice.
 pub async fn following_the_log_has_no_seam(fixture: impl Fixture) {
     let store = fixture.store();
     let (end, _) = watch::channel(None);
@@ -87,15 +87,18 @@ async fn follow(
         if last.is_some_and(|last| subscription.cursor() >= last) {
             return Followed { after, filter, events };
         }
+        let cursor = subscription.cursor();
         // A call that is given up before it has come to anything must not have moved the cursor.
-        if let Some(page) = subscription.next(limit).now_or_never() {
-            events.extend(page.unwrap().events);
-            continue;
-        }
-        tokio::select! {
-            page = subscription.next(limit) => events.extend(page.unwrap().events),
-            _ = end.changed() => {}
-        }
+        let page = match subscription.next(limit).now_or_never() {
+            Some(page) => page,
+            None => tokio::select! {
+                page = subscription.next(limit) => page,
+                _ = end.changed() => continue,
+            },
+        };
+        let page = page.unwrap();
+        assert!(page.through > cursor, "the page after {cursor} comes no further");
+        events.extend(page.events);
     }
 }
 
@@ -128,7 +131,10 @@ pub async fn following_passes_what_is_not_wanted(fixture: impl Fixture) {
     for _ in 0..3 {
         let unwanted = add(&*store, &thing("a"), 300).await.position;
         while subscription.cursor() < unwanted {
-            assert_eq!(subscription.next(7).await.unwrap().events, []);
+            let cursor = subscription.cursor();
+            let page = subscription.next(7).await.unwrap();
+            assert_eq!(page.events, []);
+            assert!(page.through > cursor, "the page after {cursor} comes no further");
         }
         let appended = add(&*store, &wanted, 1).await;
         let page = subscription.next(7).await.unwrap();

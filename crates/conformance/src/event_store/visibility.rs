@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use sillage_kernel::{Event, Expected, Filter, Position, Version};
+use sillage_kernel::{Event, Expected, Filter, Position, StreamName, Version};
 use sillage_store::event_store::Positions;
 use sillage_store::{Direction, EventStore, Verdict};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Fixture;
 use super::things::{
-    add, append_one, entry, look_up, main_tenant, new_command, pages, settling, thing, whole_log,
+    add, append, append_one, entry, look_up, main_tenant, new_command, pages, settling, thing, version_of,
+    whole_log,
 };
 
 /// Whoever is answered can read what it wrote, at the head, in its stream, in the log and in the ledger.
@@ -56,11 +58,11 @@ pub async fn nothing_appears_behind_the_head(fixture: impl Fixture) {
                 let entries =
                     [entry(&thing(writer), Expected::Any, 1), entry(&thing(n), Expected::Any, n % 3)];
                 let entries = if writer == n { &entries[..1] } else { &entries[..] };
-                append_one(&*store, super::things::append(entries)).await.unwrap();
+                append_one(&*store, append(entries)).await.unwrap();
             }
         });
     }
-    let (done, _) = tokio::sync::watch::channel(());
+    let (done, _) = watch::channel(());
     let mut readers = JoinSet::new();
     for n in 0..4 {
         let (store, done) = (store.clone(), done.subscribe());
@@ -83,11 +85,7 @@ enum Ask {
 
 /// Reads the log again and again, each time up to the head, until there is nobody who writes. Asserts that
 /// what was seen stays, and returns what was seen last.
-async fn look_until(
-    store: Arc<dyn EventStore>,
-    done: tokio::sync::watch::Receiver<()>,
-    ask: Ask,
-) -> Vec<Arc<Event>> {
+async fn look_until(store: Arc<dyn EventStore>, done: watch::Receiver<()>, ask: Ask) -> Vec<Arc<Event>> {
     let mut watermark = store.watermark();
     let (mut seen, mut before) = (Vec::new(), Position::ZERO);
     while done.has_changed().is_ok() {
@@ -107,8 +105,79 @@ async fn look_until(
         }
         assert!(found.starts_with(&seen), "something has appeared behind the head");
         (seen, before) = (found, head);
+        // An engine that answers at once would else leave no thread for those who write.
+        tokio::task::yield_now().await;
     }
     seen
+}
+
+/// An append over two streams is seen whole or not at all: by whoever reads up to the head, and by whoever
+/// reads the one stream and then the other.
+pub async fn an_append_is_seen_whole(fixture: impl Fixture) {
+    let store = fixture.store();
+    let (left, right) = (thing("left"), thing("right"));
+    let (done, running) = watch::channel(());
+    let reader = tokio::spawn({
+        let (store, left, right) = (store.clone(), left.clone(), right.clone());
+        async move {
+            while running.has_changed().is_ok() {
+                let log = pages(&*store, Position::ZERO, store.head(), &Filter::Everything, 100).await;
+                let on_the_left = log.iter().filter(|event| event.stream == left).count();
+                assert_eq!(2 * on_the_left, log.len(), "half an append is seen in the log");
+                let first = version_of(&*store, &left).await;
+                assert!(version_of(&*store, &right).await >= first, "half an append is seen in its streams");
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    for _ in 0..60 {
+        let both = || append([entry(&left, Expected::Any, 3), entry(&right, Expected::Any, 3)]);
+        let results = store.append(vec![both(), both()]).await;
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+    }
+    drop(done);
+    reader.await.unwrap();
+}
+
+/// While a stream grows, whoever reads it sees its versions without gaps, and a page that has room ends at
+/// the head that it tells.
+pub async fn a_stream_is_read_whole_while_it_grows(fixture: impl Fixture) {
+    let store = fixture.store();
+    let stream = thing("a");
+    let (done, running) = watch::channel(());
+    let mut readers = JoinSet::new();
+    for direction in [Direction::Forward, Direction::Backward] {
+        let (store, stream, running) = (store.clone(), stream.clone(), running.clone());
+        readers.spawn(async move {
+            while running.has_changed().is_ok() {
+                read_both_pages(&*store, &stream, direction).await;
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    for n in 0..60 {
+        add(&*store, &stream, 1 + n % 3).await;
+        add(&*store, &thing(n), 1).await;
+    }
+    drop(done);
+    readers.join_all().await;
+}
+
+async fn read_both_pages(store: &dyn EventStore, stream: &StreamName, direction: Direction) {
+    let from = match direction {
+        Direction::Forward => Version::ZERO,
+        Direction::Backward => Version::new(u64::MAX),
+    };
+    for limit in [5, usize::MAX] {
+        let page = store.read_stream(&main_tenant(), stream, from, direction, limit).await.unwrap();
+        let versions: Vec<u64> = page.events.iter().map(|event| event.version.get()).collect();
+        let head = page.head.get();
+        let wanted: Vec<u64> = match direction {
+            Direction::Forward => (1..=head).take(limit).collect(),
+            Direction::Backward => (1..=head).rev().take(limit).collect(),
+        };
+        assert_eq!(versions, wanted, "{direction:?}");
+    }
 }
 
 /// Whoever waits for the watermark is woken by an append, and finds what it was woken for.

@@ -151,7 +151,7 @@ impl DiskFile for GatedFile {
         self.file.truncate(len)
     }
 
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
+    fn size(&self) -> io::Result<u64> {
+        self.file.size()
     }
 }

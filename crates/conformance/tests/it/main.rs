@@ -10,7 +10,8 @@ use std::path::Path;
 sillage_conformance::event_store!(memory_engine, || async { memory::Memory::default() });
 sillage_conformance::event_store!(journal_engine, || async { journal::InFolder::new() });
 
-/// A property that no test asks for would be broken without notice.
+/// A property that no test asks for would be broken without notice. One that is listed and not there does
+/// not compile.
 #[test]
 fn every_property_is_in_the_list() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -26,8 +27,5 @@ fn every_property_is_in_the_list() {
             found += 1;
         }
     }
-    assert_eq!(
-        list.lines().filter(|line| line.starts_with("                ") && line.ends_with(';')).count(),
-        found
-    );
+    assert!(found > 0, "the properties have moved");
 }

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use sillage_kernel::{ContentHash, Context, Outcome, Receipt, Rejection, Timestamp, Version};
 use sillage_store::{Append, AppendError, Appended, Direction, EventStore, LedgerKey, StoreError};
 use tokio::sync::mpsc;
-use tracing::Span;
+use tracing::{Span, field};
 
 use super::entities::{Entities, StreamKey, Trust};
 use super::outcome::{EventIds, append_of, broken, ledger_key};
@@ -323,12 +323,15 @@ fn decide_one(
     ids: &mut EventIds,
 ) -> Result<(Append, Version), DispatchError> {
     let envelope = &command.envelope;
-    let _span = station!("decide", envelope.traceparent.as_deref()).entered();
+    let span = station!("decide", envelope.traceparent.as_deref(), rejection = field::Empty).entered();
     let context = Context { now, actor: &envelope.actor, command_id: envelope.command_id };
     let decide = AssertUnwindSafe(|| command.rules.decide(state, &command.payload, &context));
     // A mistake in one rule must not stop the streams of all others.
     let decided =
         catch_unwind(decide).map_err(|_| DispatchError::Broken(broken("the rules have panicked")))?;
+    if let Err(rejection) = &decided {
+        span.record("rejection", &*rejection.code);
+    }
     let added = decided.as_ref().map_or(0, |decided| decided.events.len() as u64);
     let append = append_of(command, decided, version, now, ids);
     Ok((append, Version::new(version.get() + added)))

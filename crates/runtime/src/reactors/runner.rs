@@ -226,9 +226,9 @@ impl Runner {
             Control::Pause => self.unwritten.mode = Some(Mode::Paused),
             Control::Resume => self.unwritten.mode = Some(Mode::Running),
             Control::Rewind(position) => {
-                let head = self.store.head();
-                if position > head {
-                    return Err(ControlError::BeyondTheLog(head));
+                let reached = self.position();
+                if position > reached {
+                    return Err(ControlError::NotThereYet(reached));
                 }
                 let later: Vec<_> = self.cursor.parked.keys().copied().filter(|at| *at > position).collect();
                 self.unpark(&later);

@@ -14,9 +14,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sillage_journal::{
-    AcceptLoss, Address, Batch, Disk, Journal, Opened, Options, Reader, RealDisk, Recovered,
-};
+pub use sillage_journal::{AcceptLoss, Disk, Error as LogError, RealDisk, Recovered};
+use sillage_journal::{Address, Batch, Journal, Opened, Options, Reader};
 use sillage_kernel::{Epoch, Event, Filter, Position, StreamName, Tenant, Timestamp, Version};
 use tokio::sync::{oneshot, watch};
 

@@ -1,0 +1,2 @@
+//! tests
+#![cfg(test)]

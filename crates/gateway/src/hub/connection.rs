@@ -1,0 +1,161 @@
+//! One open connection, as everybody but its own task sees it: something that can be woken, told and closed.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::extract::ws::Utf8Bytes;
+use sillage_kernel::Timestamp;
+use tokio::sync::Notify;
+
+use super::{Hub, Principal, lock};
+use crate::codes::Close;
+use crate::tokens::Identity;
+
+/// How many messages that are for one connection alone may wait for it.
+pub const MAX_DIRECT_MESSAGES: usize = 4_096;
+/// How many bytes of such messages may wait for one connection.
+pub const MAX_DIRECT_BYTES: usize = 1 << 20;
+
+/// Why a connection is to close.
+pub type Closing = Close;
+
+/// An open connection.
+pub struct Connection {
+    id: u64,
+    principal: Principal,
+    notify: Notify,
+    dirty: AtomicBool,
+    direct: Mutex<VecDeque<Utf8Bytes>>,
+    direct_bytes: AtomicUsize,
+    closing: Mutex<Option<Close>>,
+    last_heard: AtomicI64,
+    expires_at: AtomicI64,
+    chores: AtomicU8,
+}
+
+/// What the sweep asks a connection's task to do.
+const CHORE_PING: u8 = 1;
+
+impl Connection {
+    pub(super) fn open(hub: &Hub, id: u64, identity: &Identity, now: Timestamp) -> Arc<Self> {
+        let principal = (identity.tenant.clone(), identity.actor.user_id.clone());
+        let connection = Arc::new(Self {
+            id,
+            principal: principal.clone(),
+            notify: Notify::new(),
+            dirty: AtomicBool::new(false),
+            direct: Mutex::default(),
+            direct_bytes: AtomicUsize::new(0),
+            closing: Mutex::default(),
+            last_heard: AtomicI64::new(now.as_micros()),
+            expires_at: AtomicI64::new(identity.expires_at.as_micros()),
+            chores: AtomicU8::new(0),
+        });
+        hub.connections.of(&id).insert(id, Arc::clone(&connection));
+        hub.by_principal.of(&principal).entry(principal.clone()).or_default().push(Arc::clone(&connection));
+        connection
+    }
+
+    pub(super) fn forget(&self, hub: &Hub) {
+        hub.connections.of(&self.id).remove(&self.id);
+        let mut by_principal = hub.by_principal.of(&self.principal);
+        if let Some(connections) = by_principal.get_mut(&self.principal) {
+            connections.retain(|other| other.id != self.id);
+            if connections.is_empty() {
+                by_principal.remove(&self.principal);
+            }
+        }
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Has its task look for news; costs nothing if it is about to anyway.
+    pub fn wake(&self) {
+        if !self.dirty.swap(true, Ordering::AcqRel) {
+            self.notify.notify_one();
+        }
+    }
+
+    /// Waits until there may be news. May be dropped and called again.
+    pub async fn woken(&self) {
+        self.notify.notified().await;
+    }
+
+    /// From here on, news wakes it again.
+    pub(super) fn clean(&self) {
+        self.dirty.store(false, Ordering::Release);
+    }
+
+    /// Sends a message to this connection alone. When too many wait, it is dropped: a receipt is given again
+    /// when the command is.
+    pub fn tell(&self, message: Utf8Bytes) {
+        let mut direct = lock(&self.direct);
+        let bytes = self.direct_bytes.load(Ordering::Relaxed) + message.len();
+        if direct.len() >= MAX_DIRECT_MESSAGES || bytes > MAX_DIRECT_BYTES {
+            metrics::counter!("sillage_direct_messages_dropped_total").increment(1);
+            return;
+        }
+        self.direct_bytes.store(bytes, Ordering::Relaxed);
+        direct.push_back(message);
+        drop(direct);
+        self.wake();
+    }
+
+    /// The next message for this connection alone.
+    pub(super) fn next_direct(&self) -> Option<Utf8Bytes> {
+        // Looked at without the lock, since there is mostly nothing.
+        if self.direct_bytes.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let mut direct = lock(&self.direct);
+        let message = direct.pop_front()?;
+        self.direct_bytes.fetch_sub(message.len(), Ordering::Relaxed);
+        if direct.is_empty() {
+            // An idle connection keeps no buffer.
+            *direct = VecDeque::new();
+        }
+        Some(message)
+    }
+
+    /// Asks its task to close.
+    pub fn close(&self, closing: Closing) {
+        lock(&self.closing).get_or_insert(closing);
+        self.notify.notify_one();
+    }
+
+    /// Why it is to close, if it is.
+    pub fn closing(&self) -> Option<Closing> {
+        *lock(&self.closing)
+    }
+
+    /// Something came from the other side.
+    pub fn heard(&self, now: Timestamp) {
+        self.last_heard.store(now.as_micros(), Ordering::Relaxed);
+    }
+
+    pub(super) fn last_heard(&self) -> Timestamp {
+        Timestamp::from_micros(self.last_heard.load(Ordering::Relaxed))
+    }
+
+    /// A new token holds.
+    pub fn renew(&self, expires_at: Timestamp) {
+        self.expires_at.store(expires_at.as_micros(), Ordering::Relaxed);
+    }
+
+    pub(super) fn expires_at(&self) -> Timestamp {
+        Timestamp::from_micros(self.expires_at.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn ask_for_ping(&self) {
+        self.chores.fetch_or(CHORE_PING, Ordering::Relaxed);
+        self.wake();
+    }
+
+    /// Whether a sign of life is to be sent; answers yes once.
+    pub fn ping_is_due(&self) -> bool {
+        self.chores.load(Ordering::Relaxed) != 0 && self.chores.swap(0, Ordering::Relaxed) & CHORE_PING != 0
+    }
+}

@@ -1,0 +1,122 @@
+//! The newest events of one feed, as finished frames, and everybody who follows it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::extract::ws::Utf8Bytes;
+use sillage_kernel::Version;
+
+use super::connection::Connection;
+use super::lock;
+
+/// The most bytes of frames that one feed holds.
+pub(super) const MAX_BYTES: usize = 1 << 20;
+/// The most bytes of frames that one feed holds when all together hold too many.
+pub(super) const CROWDED_BYTES: usize = 16 << 10;
+
+/// An event as it goes out, encoded once for everybody.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// Its number in the feed.
+    pub version: Version,
+    /// The message.
+    pub text: Utf8Bytes,
+    /// The trace that it belongs to, if that is sampled.
+    pub traceparent: Option<Arc<str>>,
+}
+
+/// A feed that somebody follows.
+#[derive(Default)]
+pub(super) struct Feed {
+    frames: Mutex<Frames>,
+    followers: Mutex<Vec<Arc<Connection>>>,
+    /// The number of the last event that came by.
+    head: AtomicU64,
+}
+
+#[derive(Default)]
+struct Frames {
+    newest: VecDeque<Frame>,
+    bytes: usize,
+}
+
+/// What a feed has for somebody who wants a certain event.
+pub(super) enum Taken {
+    /// Some frames, from that event on.
+    Frames,
+    /// Nothing newer came by.
+    Nothing,
+    /// It no longer holds that event: the log does.
+    Gone,
+}
+
+impl Feed {
+    /// Adds the next event, and answers how many bytes the feed holds more than before.
+    pub(super) fn push(&self, frame: Frame, limit: usize) -> isize {
+        let mut frames = lock(&self.frames);
+        let before = frames.bytes;
+        // After a rewind the same events come by again; whoever follows has them.
+        if frames.newest.back().is_some_and(|last| last.version >= frame.version) {
+            return 0;
+        }
+        self.head.store(frame.version.get(), Ordering::Release);
+        frames.bytes += frame.text.len();
+        frames.newest.push_back(frame);
+        while frames.bytes > limit && frames.newest.len() > 1 {
+            let Some(oldest) = frames.newest.pop_front() else { break };
+            frames.bytes -= oldest.text.len();
+        }
+        frames.bytes.cast_signed() - before.cast_signed()
+    }
+
+    /// Gives the frames from `next` on, in order, until `take` has enough.
+    pub(super) fn take(&self, next: Version, mut take: impl FnMut(&Frame) -> Enough) -> Taken {
+        if self.head.load(Ordering::Acquire) < next.get() {
+            return Taken::Nothing;
+        }
+        let frames = lock(&self.frames);
+        let Some(oldest) = frames.newest.front().map(|frame| frame.version) else { return Taken::Gone };
+        if oldest > next {
+            return Taken::Gone;
+        }
+        // The versions of a feed have no gaps, so the place follows from the number.
+        let skip = usize::try_from(next.get() - oldest.get()).unwrap_or(usize::MAX);
+        for frame in frames.newest.iter().skip(skip) {
+            if take(frame) == Enough::Yes {
+                break;
+            }
+        }
+        Taken::Frames
+    }
+
+    pub(super) fn frame_bytes(&self) -> usize {
+        lock(&self.frames).bytes
+    }
+
+    pub(super) fn add(&self, connection: &Arc<Connection>) {
+        lock(&self.followers).push(Arc::clone(connection));
+    }
+
+    /// Answers how many are left.
+    pub(super) fn remove(&self, connection: &Connection) -> usize {
+        let mut followers = lock(&self.followers);
+        if let Some(at) = followers.iter().position(|follower| follower.id() == connection.id()) {
+            followers.swap_remove(at);
+        }
+        followers.len()
+    }
+
+    pub(super) fn wake_all(&self) {
+        lock(&self.followers).iter().for_each(|follower| follower.wake());
+    }
+}
+
+/// Whether a reader wants more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Enough {
+    /// No more.
+    Yes,
+    /// More.
+    No,
+}

@@ -1,0 +1,48 @@
+//! `POST /api/auth/guest`: a user for whoever has none, held to a rate.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use sillage_kernel::{Tenant, Timestamp, UserId};
+use sillage_store::clock;
+use uuid::Uuid;
+
+use crate::Gateway;
+use crate::codes::{Code, Refusal};
+use crate::tokens::{Allowance, Grant};
+
+/// How long a guest stays.
+const LIFETIME: Duration = Duration::from_secs(24 * 3_600);
+/// The tenant of guests.
+const TENANT: &str = "main";
+
+/// A new guest.
+#[derive(Serialize)]
+pub(super) struct Guest {
+    token: String,
+    user_id: UserId,
+    tenant: Tenant,
+    expires_at: Timestamp,
+}
+
+pub(super) async fn post(State(gateway): State<Arc<Gateway>>) -> Result<Json<Guest>, Refusal> {
+    gateway.limits.new_guest()?;
+    let now = clock::now();
+    let internal = |_| Refusal::new(Code::Internal, "A guest could not be named.");
+    let user_id: UserId = format!("guest-{}", Uuid::new_v4().simple()).parse().map_err(internal)?;
+    let tenant: Tenant = TENANT.parse().map_err(internal)?;
+    let grant = Grant {
+        user_id: user_id.clone(),
+        username: None,
+        tenant: tenant.clone(),
+        scopes: BTreeSet::new(),
+        allowance: Allowance::Limited,
+        lifetime: LIFETIME,
+    };
+    let token = gateway.keys.issue(&grant, now);
+    Ok(Json(Guest { token, user_id, tenant, expires_at: clock::later(now, LIFETIME) }))
+}

@@ -1,0 +1,85 @@
+//! Whether the node is well, for those who look after it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use sillage_kernel::{Epoch, Position};
+
+use crate::Gateway;
+
+/// How the node stands.
+#[derive(Serialize)]
+pub(super) struct Readiness {
+    ready: bool,
+    engine: &'static str,
+    epoch: Epoch,
+    head: Position,
+    connections: usize,
+    views: Vec<View>,
+}
+
+#[derive(Serialize)]
+struct View {
+    name: &'static str,
+    position: Position,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stopped: Option<String>,
+}
+
+/// `GET /healthz`: the process answers.
+pub(super) async fn alive() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: the views have caught up with the log as it was at the start. A view that has stopped does
+/// not keep the node from serving all others, and is named.
+pub(super) async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, Json<Readiness>) {
+    let statuses = gateway.views.statuses();
+    let ready = statuses.iter().all(|view| view.stopped.is_some() || view.position >= gateway.ready_at);
+    let view = |status: sillage_store::views::ViewStatus| View {
+        name: status.name,
+        position: status.position,
+        stopped: status.stopped.map(|reason| reason.to_string()),
+    };
+    let readiness = Readiness {
+        ready,
+        engine: gateway.store.features().engine,
+        epoch: gateway.store.epoch(),
+        head: gateway.store.head(),
+        connections: gateway.hub.connections(),
+        views: statuses.into_iter().map(view).collect(),
+    };
+    (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(readiness))
+}
+
+/// `GET /metrics`, as Prometheus reads it.
+pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> String {
+    metrics::gauge!("sillage_connections").set(count(gateway.hub.connections()));
+    let head = gateway.store.head();
+    metrics::gauge!("sillage_log_head").set(number(head));
+    for view in gateway.views.statuses() {
+        metrics::gauge!("sillage_view_position", "view" => view.name).set(number(view.position));
+        let stopped = if view.stopped.is_some() { 1.0 } else { 0.0 };
+        metrics::gauge!("sillage_view_stopped", "view" => view.name).set(stopped);
+    }
+    for status in gateway.reactors.iter().map(sillage_runtime::ReactorHandle::status) {
+        metrics::gauge!("sillage_reactor_position", "reactor" => status.name).set(number(status.position));
+        metrics::gauge!("sillage_reactor_parked", "reactor" => status.name).set(count(status.parked.len()));
+        metrics::gauge!("sillage_reactor_retrying", "reactor" => status.name).set(count(status.retrying));
+    }
+    gateway.metrics.render()
+}
+
+fn number(position: Position) -> f64 {
+    // Exact below 2^53, which is also the limit on the wire.
+    #[allow(clippy::cast_precision_loss, reason = "positions stay below 2^53")]
+    let number = position.get() as f64;
+    number
+}
+
+fn count(n: usize) -> f64 {
+    number(Position::new(n as u64))
+}

@@ -1,0 +1,82 @@
+//! Who is asking: the token of a request, from its header or its query.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::header;
+use axum::http::request::Parts;
+use sillage_store::clock;
+
+use crate::Gateway;
+use crate::codes::{Code, Refusal};
+use crate::tokens::Identity;
+
+/// What a moderator of the node may see and do beside the people's own routes.
+pub const OPERATE: &str = "operate";
+
+/// Whoever has signed in; others are answered 401.
+pub struct Session(pub Identity);
+
+/// Whoever has signed in, or why nobody has: for routes that answer in their own way.
+pub struct MaybeSession(pub Result<Identity, Refusal>);
+
+/// Whoever may operate the node; others are answered 401 or 403.
+pub struct Operator(pub Identity);
+
+impl FromRequestParts<Arc<Gateway>> for MaybeSession {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Infallible> {
+        Ok(Self(token_of(parts).ok_or_else(missing).and_then(|token| gateway.sign_in(&token))))
+    }
+}
+
+impl FromRequestParts<Arc<Gateway>> for Session {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Refusal> {
+        let Ok(MaybeSession(identity)) = MaybeSession::from_request_parts(parts, gateway).await;
+        identity.map(Self)
+    }
+}
+
+impl FromRequestParts<Arc<Gateway>> for Operator {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Refusal> {
+        let Session(identity) = Session::from_request_parts(parts, gateway).await?;
+        if identity.actor.has(OPERATE) {
+            return Ok(Self(identity));
+        }
+        Err(Refusal::new(Code::Forbidden, format!("This needs a token with the scope `{OPERATE}`.")))
+    }
+}
+
+impl Gateway {
+    /// Whoever the token speaks for.
+    pub fn sign_in(&self, token: &str) -> Result<Identity, Refusal> {
+        let identity = self
+            .keys
+            .verify(token, clock::now())
+            .map_err(|error| Refusal::new(Code::Unauthorized, error.to_string()))?;
+        self.directory.remember(&identity.tenant, &identity.actor.user_id, &identity.username);
+        Ok(identity)
+    }
+}
+
+fn missing() -> Refusal {
+    Refusal::new(Code::Unauthorized, "Send a token: `Authorization: Bearer …`, or `?token=…`.")
+}
+
+fn token_of(parts: &Parts) -> Option<String> {
+    let bearer = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    if let Some(bearer) = bearer {
+        let (scheme, token) = bearer.split_once(' ')?;
+        return scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned());
+    }
+    let query = parts.uri.query().unwrap_or_default();
+    let token = query.split('&').find_map(|pair| pair.strip_prefix("token="))?;
+    // A token consists of letters that need no escaping.
+    Some(token.to_owned())
+}

@@ -1,0 +1,172 @@
+//! `GET /api/stream?feed=…`: the same feeds for whoever cannot open a socket, as server-sent events.
+//!
+//! The id of each event holds how far every numbered feed has come, so that a browser resumes by itself:
+//! `epoch:sequence` for one feed, `epoch:feed=sequence,feed=sequence` for several. Receipts have no id.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use sillage_kernel::{Epoch, StreamName, Version};
+
+use crate::Gateway;
+use crate::codes::{Code, Refusal};
+use crate::hub::{Follower, MAX_FEEDS, Outgoing, Since};
+use crate::receive::feed_of;
+use crate::session::Session;
+use sillage_store::clock;
+
+/// The name of the feed of a sender's own receipts.
+const OWN_RECEIPTS: &str = "commands-me";
+/// How long a browser waits before it reconnects, in milliseconds.
+const RETRY_MILLIS: u32 = 2_000;
+
+/// Opens a stream of events.
+pub(crate) async fn open(
+    State(gateway): State<Arc<Gateway>>, Session(identity): Session, RawQuery(query): RawQuery, headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let query = query.unwrap_or_default();
+    let wanted = wanted_feeds(&query)?;
+    let resume = headers.get("last-event-id").map(|id| id.to_str().unwrap_or_default());
+    let resume = Resume::read(resume.unwrap_or_default());
+    let mut follower = Follower::open(&gateway.hub, &identity);
+    let single = wanted.len() == 1;
+    for feed in wanted {
+        gateway.check_reach(&identity, &feed)?;
+        let since = resume.since(&feed);
+        let subscribed = follower.subscribe(feed, since).await;
+        subscribed.map_err(|error| Refusal::new(Code::Unavailable, error.to_string()))?;
+    }
+    let epoch = gateway.hub.epoch().clone();
+    let state = Stream { follower, epoch, single, ready: VecDeque::from([format!("retry: {RETRY_MILLIS}\n\n")]) };
+    let events = stream::unfold(state, |mut state| async move {
+        let chunk = state.next().await?;
+        Some((Ok::<_, Infallible>(Bytes::from(chunk)), state))
+    });
+    let mut response = Body::from_stream(events).into_response();
+    for (name, value) in
+        [(header::CONTENT_TYPE.as_str(), "text/event-stream"), (header::CACHE_CONTROL.as_str(), "no-store"), ("x-accel-buffering", "no")]
+    {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    Ok(response)
+}
+
+/// The numbered feeds that the query names. Receipts come to every connection of their sender, and so need
+/// only be allowed as a name.
+fn wanted_feeds(query: &str) -> Result<Vec<StreamName>, Refusal> {
+    let mut feeds = Vec::new();
+    let mut named = false;
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if name == "feed" {
+            named = true;
+            let feed = feed_of(Some(&value))?;
+            if feed.as_str() != OWN_RECEIPTS && !feeds.contains(&feed) {
+                feeds.push(feed);
+            }
+        }
+    }
+    if !named {
+        return Err(Refusal::field("feed", "is missing"));
+    }
+    if feeds.len() > MAX_FEEDS {
+        return Err(Refusal::field("feed", format!("may be there at most {MAX_FEEDS} times")));
+    }
+    Ok(feeds)
+}
+
+/// How far a browser had come.
+struct Resume<'a> {
+    epoch: Option<Epoch>,
+    sequences: &'a str,
+}
+
+impl<'a> Resume<'a> {
+    fn read(id: &'a str) -> Self {
+        let (epoch, sequences) = id.split_once(':').unwrap_or(("", ""));
+        Self { epoch: Epoch::parse(epoch), sequences }
+    }
+
+    fn since(&self, feed: &StreamName) -> Since {
+        let number = |text: &str| text.parse().map(Version::new).ok();
+        let by_name = |pair: &str| pair.rsplit_once('=').filter(|(name, _)| *name == feed.as_str()).and_then(|(_, n)| number(n));
+        let last = number(self.sequences).or_else(|| self.sequences.split(',').find_map(by_name));
+        match (&self.epoch, last) {
+            (Some(epoch), Some(last)) => Since::After(Some(epoch.clone()), last),
+            _ => Since::Start,
+        }
+    }
+}
+
+/// An open stream.
+struct Stream {
+    follower: Follower,
+    epoch: Epoch,
+    single: bool,
+    ready: VecDeque<String>,
+}
+
+impl Stream {
+    /// What to write next; nothing when it is to end.
+    async fn next(&mut self) -> Option<String> {
+        if let Some(ready) = self.ready.pop_front() {
+            return Some(ready);
+        }
+        let connection = Arc::clone(self.follower.connection());
+        let mut out = Vec::new();
+        loop {
+            // Something was taken by the other side, or this would not be called.
+            connection.heard(clock::now());
+            if connection.closing().is_some() {
+                return None;
+            }
+            let mut text = String::new();
+            if connection.ping_is_due() {
+                text.push_str(": ping\n\n");
+            }
+            // Counted by what is handed out, so the id of an event never speaks of a later one.
+            let before: Vec<(StreamName, Version)> =
+                self.follower.cursors().map(|(feed, last)| (feed.clone(), last)).collect();
+            if let Err(error) = self.follower.next(&mut out).await {
+                tracing::error!(%error, "a stream cannot read the log");
+                return None;
+            }
+            self.write(&out, before, &mut text);
+            out.clear();
+            if !text.is_empty() {
+                return Some(text);
+            }
+            connection.woken().await;
+        }
+    }
+
+    fn write(&self, out: &[Outgoing], mut cursors: Vec<(StreamName, Version)>, text: &mut String) {
+        for outgoing in out {
+            if let Outgoing::Event(feed, frame) = outgoing {
+                if let Some((_, last)) = cursors.iter_mut().find(|(name, _)| name == feed) {
+                    *last = frame.version;
+                }
+                text.push_str("id: ");
+                text.push_str(&self.id(&cursors));
+                text.push('\n');
+            }
+            text.push_str("data: ");
+            text.push_str(outgoing.text());
+            text.push_str("\n\n");
+        }
+    }
+
+    fn id(&self, cursors: &[(StreamName, Version)]) -> String {
+        let sequences = if self.single {
+            cursors.iter().map(|(_, last)| last.to_string()).collect::<Vec<_>>()
+        } else {
+            cursors.iter().map(|(feed, last)| format!("{feed}={last}")).collect()
+        };
+        format!("{}:{}", self.epoch, sequences.join(","))
+    }
+}

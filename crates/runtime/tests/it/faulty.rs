@@ -1,0 +1,129 @@
+//! A store that loses appends when it is told to: what a disk or a database does when nobody wants it to.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use sillage_kernel::{Epoch, Filter, Position, StreamName, Tenant, Timestamp, Version};
+use sillage_store::event_store::BoxFuture;
+use sillage_store::event_store::memory::MemoryStore;
+use sillage_store::{
+    Append, AppendError, Appended, CursorError, CursorState, CursorUpdate, Direction, EventStore, Features, Lease,
+    LedgerEntry, LedgerKey, LogPage, StoreError, StreamPage,
+};
+use tokio::sync::watch;
+
+/// What happens to one call of `append`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Nothing bad.
+    None,
+    /// All but the first so many are lost.
+    LoseAfter(usize),
+    /// Only this one is lost.
+    LoseOne(usize),
+    /// All is kept, but the caller hears that nothing was.
+    AnswerLost,
+}
+
+/// A memory engine with a plan of faults, one for each call; after the plan nothing bad happens.
+#[derive(Clone)]
+pub(crate) struct FaultyStore {
+    inner: MemoryStore,
+    plan: Arc<Mutex<VecDeque<Fault>>>,
+}
+
+impl FaultyStore {
+    pub(crate) fn new(plan: impl IntoIterator<Item = Fault>) -> Self {
+        Self { inner: MemoryStore::new(1), plan: Arc::new(Mutex::new(plan.into_iter().collect())) }
+    }
+}
+
+fn lost() -> AppendError {
+    AppendError::Unavailable("lost on purpose".into())
+}
+
+impl EventStore for FaultyStore {
+    fn append(&self, appends: Vec<Append>) -> BoxFuture<Vec<Result<Appended, AppendError>>> {
+        let fault = self.plan.lock().unwrap().pop_front().unwrap_or(Fault::None);
+        let is_lost = |index: usize| match fault {
+            Fault::LoseAfter(kept) => index >= kept,
+            Fault::LoseOne(lost) => index == lost,
+            Fault::None | Fault::AnswerLost => false,
+        };
+        let (mut kept, mut fates) = (Vec::new(), Vec::new());
+        for (index, append) in appends.into_iter().enumerate() {
+            fates.push(is_lost(index));
+            kept.extend((!is_lost(index)).then_some(append));
+        }
+        let answer = self.inner.append(kept);
+        Box::pin(async move {
+            // The disk takes its time, so that the next turns are decided meanwhile.
+            for _ in 0..8 {
+                tokio::task::yield_now().await;
+            }
+            let mut results = answer.await.into_iter();
+            let result = |is_lost: bool| {
+                let result = if is_lost { Err(lost()) } else { results.next().unwrap() };
+                if fault == Fault::AnswerLost { Err(lost()) } else { result }
+            };
+            fates.into_iter().map(result).collect()
+        })
+    }
+
+    fn features(&self) -> Features {
+        self.inner.features()
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.inner.epoch()
+    }
+
+    fn head(&self) -> Position {
+        self.inner.head()
+    }
+
+    fn watermark(&self) -> watch::Receiver<Position> {
+        self.inner.watermark()
+    }
+
+    fn remembers_since(&self) -> Timestamp {
+        self.inner.remembers_since()
+    }
+
+    fn look_up(&self, keys: Vec<LedgerKey>) -> BoxFuture<Result<Vec<Option<LedgerEntry>>, StoreError>> {
+        self.inner.look_up(keys)
+    }
+
+    fn read_stream(
+        &self,
+        tenant: &Tenant,
+        stream: &StreamName,
+        from: Version,
+        direction: Direction,
+        limit: usize,
+    ) -> BoxFuture<Result<StreamPage, StoreError>> {
+        self.inner.read_stream(tenant, stream, from, direction, limit)
+    }
+
+    fn read_all(&self, after: Position, filter: Filter, limit: usize) -> BoxFuture<Result<LogPage, StoreError>> {
+        self.inner.read_all(after, filter, limit)
+    }
+
+    fn read_cursor(&self, reactor: &str) -> BoxFuture<Result<CursorState, StoreError>> {
+        self.inner.read_cursor(reactor)
+    }
+
+    fn write_cursor(&self, update: CursorUpdate) -> BoxFuture<Result<(), CursorError>> {
+        self.inner.write_cursor(update)
+    }
+
+    fn acquire_lease(
+        &self,
+        lease: &str,
+        owner: &str,
+        ttl: Duration,
+    ) -> BoxFuture<Result<Option<Lease>, StoreError>> {
+        self.inner.acquire_lease(lease, owner, ttl)
+    }
+}

@@ -1,0 +1,3 @@
+//! Ways to the outside world.
+
+pub mod log_destination;

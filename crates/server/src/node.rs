@@ -1,0 +1,267 @@
+//! One node: how the parts are joined, started and stopped. The order here is that of the journey.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::ListenerExt;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use sillage_gateway::codes::Close;
+use sillage_gateway::directory::Directory;
+use sillage_gateway::hub::{self, Hub};
+use sillage_gateway::limits::{Limits, Rates};
+use sillage_gateway::sampling::Sampler;
+use sillage_gateway::tokens::{Keys, TokenError};
+use sillage_gateway::{Gateway, routes};
+use sillage_kernel::Reactor;
+use sillage_runtime::{BusOptions, CommandBus, ContentKey, Projector, Reactors, Retry};
+use sillage_store::event_store::journal::{JournalOptions, JournalStore, LogError};
+use sillage_store::views::{Views, ViewsError};
+use sillage_store::{EventStore, clock};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::adapters::log_destination::LogDestination;
+use crate::systems;
+
+/// How long a stop waits for open requests.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How a node runs.
+#[derive(Clone)]
+pub struct Config {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where it keeps everything.
+    pub data: PathBuf,
+    /// How the log is opened.
+    pub journal: JournalOptions,
+    /// How many requests a second are traced at most.
+    pub traces_per_second: u32,
+    /// How much guests may send.
+    pub rates: Rates,
+    /// How often and how long a failing event is tried.
+    pub retry: Retry,
+    /// Destinations beside the node's own.
+    pub reactors: Vec<Arc<dyn Reactor>>,
+}
+
+impl Config {
+    /// The defaults of the command line.
+    pub fn new(listen: SocketAddr, data: PathBuf) -> Self {
+        Self {
+            listen,
+            data,
+            journal: JournalOptions::default(),
+            traces_per_second: 0,
+            rates: Rates::default(),
+            retry: Retry::default(),
+            reactors: Vec::new(),
+        }
+    }
+
+    /// The file of the keys.
+    pub fn keys_file(&self) -> PathBuf {
+        self.data.join("keys.json")
+    }
+}
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The data folder cannot be used: look at its rights and its disk.
+    #[error("the folder {path} cannot be used: {source}")]
+    Folder {
+        /// Which folder.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The log cannot be opened; the message says what to do.
+    #[error("the log in {path} cannot be opened: {source}")]
+    Log {
+        /// Which folder.
+        path: PathBuf,
+        /// What is wrong.
+        source: Box<LogError>,
+    },
+    /// The views cannot be opened.
+    #[error(transparent)]
+    Views(#[from] ViewsError),
+    /// The keys cannot be read or made.
+    #[error(transparent)]
+    Keys(#[from] TokenError),
+    /// The address is taken, or not of this machine: choose another with `--listen`.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+/// A node that is running. Dropping it lets it run on; [`Node::stop`] ends it in order.
+pub struct Node {
+    address: SocketAddr,
+    gateway: Arc<Gateway>,
+    projector: Projector,
+    reactors: Reactors,
+    sweep: JoinHandle<()>,
+    serving: JoinHandle<std::io::Result<()>>,
+    stop: tokio::sync::watch::Sender<Stop>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    NotYet,
+    Now,
+}
+
+impl Node {
+    /// Starts everything, and returns once requests are taken. It is ready a little later: see `/readyz`.
+    pub async fn start(config: Config) -> Result<Self, NodeError> {
+        let store = open_log(&config)?;
+        let keys = Arc::new(Keys::open(&config.keys_file())?);
+        let views = open_views(&config, store.as_ref())?;
+        let directory = Arc::new(Directory::default());
+        let hub = Hub::new(Arc::clone(&store), Arc::clone(&directory));
+        let bus = CommandBus::start(Arc::clone(&store), Arc::clone(&hub) as _, BusOptions::default());
+
+        let view_reader = views.reader();
+        let ready_at = store.head();
+        let projector = Projector::start(Arc::clone(&store), views);
+
+        let mut reactors = Reactors::default();
+        let own: [Arc<dyn Reactor>; 2] = [Arc::clone(&hub) as _, Arc::new(LogDestination)];
+        for reactor in own.into_iter().chain(config.reactors.iter().cloned()) {
+            reactors.start(Arc::clone(&store), reactor, config.retry);
+        }
+        let sweep = tokio::spawn(hub::sweep(Arc::clone(&hub)));
+
+        let gateway = Arc::new(Gateway {
+            bus,
+            deciders: systems::deciders(ContentKey(keys.content_key())),
+            store,
+            hub,
+            keys,
+            directory,
+            views: view_reader,
+            reactors: reactors.handles().to_vec(),
+            reach: systems::reach(),
+            limits: Limits::new(config.rates),
+            sampler: Sampler::new(config.traces_per_second),
+            ready_at,
+            metrics: metrics_recorder(),
+        });
+        let (stop, stopped) = tokio::sync::watch::channel(Stop::NotYet);
+        let (address, serving) = listen(config.listen, Arc::clone(&gateway), stopped).await?;
+        Ok(Self { address, gateway, projector, reactors, sweep, serving, stop })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The parts that requests are served with.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Stops in the order of the journey: no new requests, open sockets closed, what was taken settled, then
+    /// the log. Answers how many connections were closed.
+    pub async fn stop(self) -> usize {
+        let Self { address: _, gateway, projector, reactors, sweep, serving, stop } = self;
+        stop.send_replace(Stop::Now);
+        let closed = gateway.hub.close_all(Close::GoingAway);
+        if tokio::time::timeout(STOP_PATIENCE, serving).await.is_err() {
+            tracing::warn!("some requests were still open");
+        }
+        sweep.abort();
+        projector.stop().await;
+        reactors.stop().await;
+        // The last holder of the store waits for the thread that writes.
+        if let Some(gateway) = Arc::into_inner(gateway) {
+            drop(gateway);
+        }
+        closed
+    }
+}
+
+fn open_log(config: &Config) -> Result<Arc<dyn EventStore>, NodeError> {
+    let folder = |source| NodeError::Folder { path: config.data.clone(), source };
+    std::fs::create_dir_all(&config.data).map_err(folder)?;
+    let path = config.data.join("journal");
+    let log_id = uuid::Uuid::new_v4().as_u128();
+    let (store, recovered) = JournalStore::open(&path, log_id, config.journal)
+        .map_err(|source| NodeError::Log { path, source: Box::new(source) })?;
+    if recovered.cut_bytes > 0 {
+        tracing::warn!(bytes = recovered.cut_bytes, "the end of the log was torn, and has been cut");
+    }
+    tracing::info!(batches = recovered.batches, head = %store.head(), "the log is open");
+    Ok(Arc::new(store))
+}
+
+fn open_views(config: &Config, store: &dyn EventStore) -> Result<Views, NodeError> {
+    Ok(systems::views().open(&config.data.join("views.sqlite"), &store.epoch(), store.head())?)
+}
+
+async fn listen(
+    address: SocketAddr, gateway: Arc<Gateway>, mut stopped: tokio::sync::watch::Receiver<Stop>,
+) -> Result<(SocketAddr, JoinHandle<std::io::Result<()>>), NodeError> {
+    let failed = |source| NodeError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let listener = listener.tap_io(|socket| {
+        // What is written goes out at once: writes are joined before they come here.
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "a connection keeps its delay");
+        }
+    });
+    let router = routes::router(gateway, systems::routes());
+    let stop = async move { drop(stopped.wait_for(|stop| *stop == Stop::Now).await) };
+    let serve = axum::serve(listener, router).with_graceful_shutdown(stop);
+    Ok((bound, tokio::spawn(serve.into_future())))
+}
+
+/// The recorder of the process; several nodes in one process, as in tests, share it.
+fn metrics_recorder() -> PrometheusHandle {
+    static HANDLE: std::sync::OnceLock<PrometheusHandle> = std::sync::OnceLock::new();
+    let install = || {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        if metrics::set_global_recorder(recorder).is_err() {
+            tracing::warn!("another recorder of metrics was there first");
+        }
+        handle
+    };
+    HANDLE.get_or_init(install).clone()
+}
+
+/// Resolves when the process is asked to end.
+pub fn asked_to_stop() -> impl Future<Output = ()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let wait = |kind| async move {
+        match signal(kind) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(error) => {
+                tracing::error!(%error, "signals cannot be heard");
+                std::future::pending().await
+            }
+        }
+    };
+    async move {
+        tokio::select! {
+            () = wait(SignalKind::terminate()) => {}
+            () = wait(SignalKind::interrupt()) => {}
+        }
+    }
+}
+
+/// What time it is, for those who issue tokens.
+pub fn now() -> sillage_kernel::Timestamp {
+    clock::now()
+}

@@ -1,0 +1,192 @@
+//! HTTP, as `PROTOCOL.md` says.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sillage_gateway::limits::Rates;
+use uuid::Uuid;
+
+use crate::support::{action, start, start_in};
+
+fn like(target: &str, command_id: Uuid) -> Value {
+    json!({"type": "LikeAdd", "commandId": command_id, "likeId": "l-1", "targetId": target,
+        "at": "2026-01-19T12:00:00Z"})
+}
+
+#[tokio::test]
+async fn the_documents_route_and_the_general_one_build_the_same_command() {
+    let running = start(|_| ()).await;
+    let token = running.client.token("alice", &[]);
+    let id = Uuid::now_v7();
+    let body = like("article-1", id).to_string();
+    assert_eq!(running.client.post("/api/social/likes", &token, body).await, (202, json!("")));
+    // The same content by the other door is a resend, and another content is an error.
+    let mut same = action("LikeAdd", "article-1", id);
+    assert_eq!(running.client.post("/api/commands", &token, same.to_string()).await, (202, json!("")));
+    same["data"]["likeId"] = json!("l-2");
+    let (status, problem) = running.client.post("/api/commands", &token, same.to_string()).await;
+    assert_eq!((status, &problem["code"], &problem["advice"]), (409, &json!("conflict"), &json!("fix")));
+    let (_, receipt) = running.client.get(&format!("/api/commands/{id}"), &token).await;
+    let expected = json!({"type": "receipt", "feed": "like-article-1", "command_id": id, "outcome": "applied",
+        "sequence_numbers": [1], "position": 1});
+    assert_eq!(receipt, expected);
+    let bob = running.client.token("bob", &[]);
+    assert_eq!(running.client.get(&format!("/api/commands/{id}"), &bob).await.0, 404);
+    assert_eq!(running.client.get(&format!("/api/commands/{}", Uuid::now_v7()), &token).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_query_waits_for_the_position_that_it_asks_for() {
+    let running = start(|_| ()).await;
+    let (alice, bob) = (running.client.token("alice", &[]), running.client.token("bob", &[]));
+    let path = "/api/social/likes/a";
+    let nothing = json!({"targetId": "a", "count": 0, "me": false, "version": 0, "position": 0});
+    assert_eq!(running.client.get(path, &alice).await, (200, nothing));
+    running.client.post("/api/social/likes", &alice, like("a", Uuid::now_v7()).to_string()).await;
+    let (_, ready) = running.client.get("/readyz", "").await;
+    let epoch = ready["epoch"].as_str().unwrap();
+    for at_least in ["1".to_owned(), format!("{epoch}:1")] {
+        for (token, me) in [(&alice, true), (&bob, false)] {
+            let (status, likes) = running.client.get(&format!("{path}?at_least={at_least}"), token).await;
+            let expected = json!({"targetId": "a", "count": 1, "me": me, "version": 1, "position": 1});
+            assert_eq!((status, likes), (200, expected));
+        }
+    }
+    let (status, problem) = running.client.get(&format!("{path}?at_least=another:1"), &alice).await;
+    assert_eq!((status, &problem["code"], &problem["epoch"]), (409, &json!("epoch_changed"), &json!(epoch)));
+    let (status, problem) = running.client.get(&format!("{path}?at_least=2"), &alice).await;
+    assert_eq!((status, &problem["code"], &problem["position"]), (504, &json!("view_behind"), &json!(1)));
+    let (status, problem) = running.client.get(&format!("{path}?at_least=x"), &alice).await;
+    assert_eq!((status, &problem["field"]), (422, &json!("at_least")));
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_and_nothing_is_stored() {
+    let running = start(|_| ()).await;
+    let token = running.client.token("alice", &[]);
+    let good = like("a", Uuid::now_v7());
+    let with = |field: &str, value: Value| {
+        let mut body = good.clone();
+        body[field] = value;
+        body.to_string()
+    };
+    let without = |field: &str| {
+        let mut body = good.clone();
+        body.as_object_mut().unwrap().remove(field);
+        body.to_string()
+    };
+    let long = "x".repeat(201);
+    let rows = [
+        ("{".to_owned(), 400, "malformed", Value::Null),
+        ("[]".to_owned(), 400, "malformed", Value::Null),
+        (with("type", json!("LikeMaybe")), 422, "unknown_command", Value::Null),
+        (without("type"), 422, "invalid_field", json!("type")),
+        (without("commandId"), 422, "invalid_field", json!("commandId")),
+        (with("commandId", json!("7")), 422, "invalid_field", json!("commandId")),
+        (without("likeId"), 422, "invalid_field", json!("likeId")),
+        (without("targetId"), 422, "invalid_field", json!("targetId")),
+        (with("targetId", json!("a b")), 422, "invalid_field", json!("targetId")),
+        (with("targetId", json!(long)), 422, "invalid_field", json!("targetId")),
+        (with("at", json!("today")), 422, "invalid_field", json!("at")),
+        (with("userId", json!("bob")), 422, "invalid_field", json!("userId")),
+        (with("count", json!(7)), 422, "invalid_field", json!("count")),
+        (with("likeId", json!("x".repeat(300_000))), 413, "too_large", Value::Null),
+    ];
+    for (body, expected, code, field) in rows {
+        let (status, problem) = running.client.post("/api/social/likes", &token, body.clone()).await;
+        let said = (status, &problem["code"], &problem["field"], &problem["status"]);
+        assert_eq!(said, (expected, &json!(code), &field, &json!(expected)), "{:.200}", body);
+    }
+    let elsewhere = json!({"type": "action", "feed": "secret-1", "event_type": "LikeAdd",
+        "command_id": Uuid::now_v7(), "data": {"likeId": "l", "at": "2026-01-19T12:00:00Z"}});
+    let (status, problem) = running.client.post("/api/commands", &token, elsewhere.to_string()).await;
+    assert_eq!((status, &problem["field"]), (422, &json!("feed")));
+    assert_eq!(running.client.get("/api/stream?feed=secret-1", &token).await.0, 404);
+    assert_eq!(running.client.get("/api/stream", &token).await.0, 422);
+    assert_eq!(running.client.get("/api/nothing", &token).await.0, 404);
+    assert_eq!(running.client.get("/api/commands", &token).await.0, 405);
+    for path in ["/api/social/likes/a", "/api/stream?feed=like-a", "/api/outbox", "/api/reactors"] {
+        assert_eq!(running.client.get(path, "nonsense").await.0, 401, "{path}");
+    }
+    for path in ["/api/outbox", "/api/reactors"] {
+        assert_eq!(running.client.get(path, &token).await.0, 403, "{path}");
+    }
+    assert_eq!(running.node.gateway().store.head().get(), 0);
+}
+
+#[tokio::test]
+async fn a_guest_may_like_a_little() {
+    let running = start(|config| {
+        let three = NonZeroU32::new(3).unwrap();
+        config.rates = Rates { guest_commands: three, new_guests: three };
+    })
+    .await;
+    let (status, guest) = running.client.post("/api/auth/guest", "", "").await;
+    assert_eq!(status, 200);
+    let token = guest["token"].as_str().unwrap();
+    let mut statuses = Vec::new();
+    for number in 0..10 {
+        let body = like(&format!("a{number}"), Uuid::now_v7()).to_string();
+        let (status, problem) = running.client.post("/api/social/likes", token, body).await;
+        if status == 429 {
+            assert_eq!((&problem["code"], &problem["advice"]), (&json!("rate_limited"), &json!("retry")));
+        }
+        statuses.push(status);
+    }
+    let taken = statuses.iter().filter(|status| **status == 202).count();
+    assert!((3..=6).contains(&taken) && statuses.contains(&429), "{statuses:?}");
+    let mut socket = running.client.socket(token).await;
+    for number in 0..10 {
+        socket.send(&action("LikeAdd", &format!("b{number}"), Uuid::now_v7())).await;
+    }
+    let error = socket.next_of("error").await;
+    assert_eq!((&error["code"], &error["retry_after"]), (&json!("rate_limited"), &json!(1)));
+}
+
+#[tokio::test]
+async fn the_log_outlives_the_process_and_has_one_owner() {
+    let running = start(|_| ()).await;
+    let token = running.client.token("alice", &[]);
+    running.client.post("/api/social/likes", &token, like("a", Uuid::now_v7()).to_string()).await;
+    let second = sillage_server::Node::start(sillage_server::Config::new(
+        ([127, 0, 0, 1], 0).into(),
+        running.folder.path().into(),
+    ));
+    let error = second.await.err().expect("a folder has one owner").to_string();
+    assert!(error.contains("locked"), "{error}");
+    running.node.stop().await;
+    let again = start_in(running.folder, |_| ()).await;
+    let (_, likes) = again.client.get("/api/social/likes/a?at_least=1", &token).await;
+    assert_eq!((&likes["count"], &likes["me"]), (&json!(1), &json!(true)));
+}
+
+#[tokio::test]
+async fn those_who_look_after_it_need_no_token() {
+    let running = start(|_| ()).await;
+    let token = running.client.token("alice", &[]);
+    running.client.post("/api/social/likes", &token, like("a", Uuid::now_v7()).to_string()).await;
+    assert_eq!(running.client.get("/healthz", "").await, (200, json!("ok\n")));
+    running.client.get("/api/social/likes/a?at_least=1", &token).await;
+    let (status, metrics) = running.client.get("/metrics", "").await;
+    let metrics = metrics.as_str().unwrap();
+    assert_eq!(status, 200);
+    for line in ["sillage_log_head 1", "sillage_view_position{view=\"likes\"} 1", "sillage_connections 0"] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
+    }
+    assert!(!metrics.contains("alice"), "no user is a label");
+}
+
+#[tokio::test]
+async fn an_old_command_is_never_taken_for_new() {
+    let running = start(|config| config.journal.ledger.memory = Duration::from_secs(3_600)).await;
+    let token = running.client.token("alice", &[]);
+    let two_hours_ago = std::time::SystemTime::now() - Duration::from_secs(7_200);
+    let millis = two_hours_ago.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let old = uuid::Builder::from_unix_timestamp_millis(millis.try_into().unwrap(), &[7; 10]).into_uuid();
+    let mut socket = running.client.socket(&token).await;
+    socket.send(&action("LikeAdd", "a", old)).await;
+    let receipt = socket.next_of("receipt").await;
+    assert_eq!((&receipt["outcome"], &receipt["code"]), (&json!("rejected"), &json!("expired")));
+    assert_eq!(running.node.gateway().store.head().get(), 0);
+}

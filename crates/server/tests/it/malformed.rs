@@ -1,0 +1,104 @@
+//! A thousand frames and bodies that are wrong, made from good ones by a seed.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::support::{action, start};
+
+const CASES: u64 = 1_000;
+
+/// Numbers that look random and are the same in every run (SplitMix64, Steele et al. 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.next() % n as u64).unwrap()
+    }
+}
+
+fn good() -> Value {
+    action("LikeAdd", "a", Uuid::from_u128(7))
+}
+
+/// A good action with something done to it that makes it wrong, whatever else the text may mean.
+fn spoil(random: &mut Random) -> Vec<u8> {
+    let mut message = good();
+    match random.below(8) {
+        // Cut short: no proper beginning of an object is JSON.
+        0 => {
+            let text = message.to_string();
+            return text.as_bytes()[..random.below(text.len())].to_vec();
+        }
+        1 => {
+            let mut text = message.to_string().into_bytes();
+            let at = random.below(text.len());
+            text.insert(at, b"\x00\x01\x07\x1f"[random.below(4)]);
+            return text;
+        }
+        2 => {
+            let field = ["feed", "event_type", "command_id"][random.below(3)];
+            message[field] = [json!(7), json!([]), json!({}), json!(true), json!("")][random.below(5)].clone();
+        }
+        3 => {
+            let field = ["feed", "event_type", "command_id"][random.below(3)];
+            message.as_object_mut().unwrap().remove(field);
+        }
+        4 => {
+            let field = ["likeId", "at"][random.below(2)];
+            let wrong = [json!(7), json!(null), json!(""), json!([1, 2]), json!("\u{202e} \u{0}")];
+            message["data"][field] = wrong[random.below(5)].clone();
+        }
+        5 => message["data"][format!("x{}", random.next())] = json!(random.next()),
+        6 => message["type"] = json!(format!("{:x}", random.next())),
+        _ => message["data"] = [json!(7), json!("x"), json!([]), json!([[[[{}]]]])][random.below(4)].clone(),
+    }
+    message.to_string().into_bytes()
+}
+
+/// What may be said about a spoiled message.
+const FITTING: [&str; 4] = ["malformed", "unknown_type", "unknown_command", "invalid_field"];
+
+#[tokio::test]
+async fn a_thousand_wrong_bodies_are_refused() {
+    let running = start(|_| ()).await;
+    let token = running.client.token("alice", &[]);
+    for seed in 0..CASES {
+        let body = spoil(&mut Random(seed));
+        let (status, problem) = running.client.post("/api/commands", &token, body.clone()).await;
+        let text = String::from_utf8_lossy(&body);
+        assert!(matches!(status, 400 | 422), "seed {seed}: {status} for {text}");
+        assert!(FITTING.contains(&problem["code"].as_str().unwrap()), "seed {seed}: {problem} for {text}");
+    }
+    assert_eq!(running.node.gateway().store.head().get(), 0, "something was stored");
+    assert_eq!(running.client.post("/api/commands", &token, good().to_string()).await.0, 202);
+}
+
+#[tokio::test]
+async fn a_thousand_wrong_frames_are_refused_on_one_socket() {
+    let running = start(|_| ()).await;
+    let mut socket = running.client.socket(&running.client.token("alice", &[])).await;
+    for seed in 0..CASES {
+        let text = String::from_utf8(spoil(&mut Random(seed))).unwrap();
+        // A line break ends a message, and an empty line is none.
+        if text.is_empty() || text.contains('\n') {
+            continue;
+        }
+        socket.send_text(&text).await;
+        let error = socket.next().await.unwrap_or_else(|code| panic!("seed {seed}: closed with {code} for {text}"));
+        assert_eq!(error["type"], "error", "seed {seed}: {error} for {text}");
+        assert!(FITTING.contains(&error["code"].as_str().unwrap()), "seed {seed}: {error} for {text}");
+        let original = serde_json::from_str::<Value>(&text).unwrap_or(Value::Null);
+        assert_eq!(error["original_action"], original, "seed {seed}");
+    }
+    assert_eq!(running.node.gateway().store.head().get(), 0, "something was stored");
+    socket.send(&good()).await;
+    assert_eq!(socket.next_of("receipt").await["outcome"], "applied");
+}

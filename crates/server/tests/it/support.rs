@@ -1,0 +1,260 @@
+//! What the tests of the server share: a node in this process or in one of its own, tokens, and sockets.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::future::Future;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use sillage_gateway::tokens::{Allowance, Grant, Keys};
+use sillage_server::{Config, Node, node};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use uuid::Uuid;
+
+/// How long anything may take before a test gives up.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A node in this process, in a folder of its own.
+pub(crate) struct Running {
+    pub(crate) node: Node,
+    pub(crate) client: Client,
+    pub(crate) folder: TempDir,
+}
+
+/// Starts a node whose configuration `change` may still change.
+pub(crate) async fn start(change: impl FnOnce(&mut Config)) -> Running {
+    start_in(TempDir::new().unwrap(), change).await
+}
+
+/// Starts a node on what is in a folder.
+pub(crate) async fn start_in(folder: TempDir, change: impl FnOnce(&mut Config)) -> Running {
+    let mut config = Config::new(([127, 0, 0, 1], 0).into(), folder.path().into());
+    change(&mut config);
+    let node = Node::start(config).await.unwrap();
+    let client = Client::new(node.address().to_string(), folder.path());
+    Running { node, client, folder }
+}
+
+/// A server in a process of its own, killed with it when it is dropped.
+pub(crate) struct Process {
+    child: Child,
+    pub(crate) client: Client,
+}
+
+impl Process {
+    /// Starts the binary on a folder, and waits until it listens.
+    pub(crate) fn start(data: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sillage"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(data)
+            .env("SILLAGE_LOG", "error")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let line = lines.next().expect("the server says where it listens").unwrap();
+        let address = line.rsplit_once("http://").unwrap().1.to_owned();
+        Self { child, client: Client::new(address, data) }
+    }
+
+    /// Ends it with SIGKILL, as a loss of power ends it for everybody but the kernel.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have been killed already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Somebody who speaks to a node.
+#[derive(Clone)]
+pub(crate) struct Client {
+    pub(crate) address: String,
+    keys: std::sync::Arc<Keys>,
+    http: reqwest::Client,
+}
+
+impl Client {
+    fn new(address: String, data: &Path) -> Self {
+        let keys = Keys::open(&data.join("keys.json")).unwrap().into();
+        Self { address, keys, http: reqwest::Client::new() }
+    }
+
+    /// A token that holds for an hour.
+    pub(crate) fn token(&self, user: &str, scopes: &[&str]) -> String {
+        self.token_of("main", user, scopes, Duration::from_secs(3_600))
+    }
+
+    pub(crate) fn token_of(&self, tenant: &str, user: &str, scopes: &[&str], lifetime: Duration) -> String {
+        let grant = Grant {
+            user_id: user.parse().unwrap(),
+            username: None,
+            tenant: tenant.parse().unwrap(),
+            scopes: scopes.iter().map(|&scope| scope.to_owned()).collect::<BTreeSet<_>>(),
+            allowance: Allowance::Full,
+            lifetime,
+        };
+        self.keys.issue(&grant, node::now())
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub(crate) async fn get(&self, path: &str, token: &str) -> (u16, Value) {
+        let response = self.http.get(self.url(path)).bearer_auth(token).send().await.unwrap();
+        let status = response.status().as_u16();
+        let text = response.text().await.unwrap();
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// Posts a body of JSON, or what is to be taken for it.
+    pub(crate) async fn post(&self, path: &str, token: &str, body: impl Into<reqwest::Body>) -> (u16, Value) {
+        let request = self.http.post(self.url(path)).bearer_auth(token).body(body);
+        let response = request.header("content-type", "application/json").send().await.unwrap();
+        let status = response.status().as_u16();
+        let text = response.text().await.unwrap();
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    /// Opens a stream of server-sent events.
+    pub(crate) async fn stream(&self, query: &str, token: &str, last_event_id: Option<&str>) -> Sse {
+        let mut request = self.http.get(self.url(&format!("/api/stream?{query}"))).bearer_auth(token);
+        if let Some(id) = last_event_id {
+            request = request.header("last-event-id", id);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status().as_u16(), 200);
+        Sse { response, buffer: String::new() }
+    }
+
+    pub(crate) async fn socket(&self, token: &str) -> Socket {
+        let (stream, _) =
+            tokio_tungstenite::connect_async(format!("ws://{}/ws?token={token}", self.address)).await.unwrap();
+        Socket { stream, ready: VecDeque::new() }
+    }
+}
+
+/// A like, or its opposite, as an action.
+pub(crate) fn action(name: &str, target: &str, command_id: Uuid) -> Value {
+    json!({"type": "action", "feed": format!("like-{target}"), "event_type": name, "command_id": command_id,
+        "data": {"likeId": "l-1", "at": "2026-01-19T12:00:00Z"}})
+}
+
+/// A moderator's command as an action.
+pub(crate) fn moderation(name: &str, target: &str) -> Value {
+    json!({"type": "action", "feed": format!("like-{target}"), "event_type": name, "command_id": Uuid::now_v7(),
+        "data": {}})
+}
+
+/// An open `/ws`.
+pub(crate) struct Socket {
+    pub(crate) stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    ready: VecDeque<Value>,
+}
+
+impl Socket {
+    pub(crate) async fn send(&mut self, message: &Value) {
+        self.send_text(&message.to_string()).await;
+    }
+
+    pub(crate) async fn send_text(&mut self, text: &str) {
+        self.stream.send(Message::text(text)).await.unwrap();
+    }
+
+    /// The next message, or how the server closed.
+    pub(crate) async fn next(&mut self) -> Result<Value, u16> {
+        loop {
+            if let Some(ready) = self.ready.pop_front() {
+                return Ok(ready);
+            }
+            let message = within("a message", self.stream.next()).await;
+            match message {
+                Some(Ok(Message::Text(text))) => {
+                    self.ready.extend(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+                }
+                Some(Ok(Message::Close(frame))) => return Err(frame.map_or(0, |frame| frame.code.into())),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Err(0),
+            }
+        }
+    }
+
+    /// The next message of a type, past all others.
+    pub(crate) async fn next_of(&mut self, kind: &str) -> Value {
+        loop {
+            let message = self.next().await.unwrap_or_else(|code| panic!("closed with {code} before {kind}"));
+            if message["type"] == kind {
+                return message;
+            }
+        }
+    }
+
+    pub(crate) async fn subscribe(&mut self, feed: &str) -> Value {
+        self.send(&json!({"type": "subscribe", "feed": feed})).await;
+        self.next_of("subscribed").await
+    }
+}
+
+/// An open stream of server-sent events.
+pub(crate) struct Sse {
+    response: reqwest::Response,
+    buffer: String,
+}
+
+impl Sse {
+    /// The next event that carries data, with its id; `None` when the server has ended the stream.
+    pub(crate) async fn next(&mut self) -> Option<(Option<String>, Value)> {
+        loop {
+            while let Some((event, rest)) = self.buffer.split_once("\n\n") {
+                let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name).map(str::to_owned));
+                let (id, data) = (field("id: "), field("data: "));
+                self.buffer = rest.to_owned();
+                if let Some(data) = data {
+                    return Some((id, serde_json::from_str(&data).unwrap()));
+                }
+            }
+            let chunk = within("an event", self.response.chunk()).await.ok()??;
+            self.buffer.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+    }
+
+    pub(crate) async fn next_of(&mut self, kind: &str) -> (Option<String>, Value) {
+        loop {
+            let (id, data) = self.next().await.unwrap_or_else(|| panic!("ended before {kind}"));
+            if data["type"] == kind {
+                return (id, data);
+            }
+        }
+    }
+}
+
+/// Waits for something that must come.
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} never came"))
+}
+
+/// Asks again and again until the answer is there.
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{what} never came");
+        // tidy: sleep because nothing tells when it is there; bounded by the deadline.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
