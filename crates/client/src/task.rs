@@ -148,7 +148,7 @@ impl Task {
         }
         if let Some(reply) = closed_by {
             // Whoever wanted to know may be gone.
-            drop(reply.send(()));
+            let _ = reply.send(());
         }
     }
 
@@ -189,9 +189,10 @@ impl Task {
             return;
         }
         let bytes = storing.entry.message.len();
-        let stored = self.commands.reserve(bytes).and_then(|()| {
-            self.keeper.store(&storing.entry).inspect_err(|_| self.commands.release(bytes))
-        });
+        let stored = self
+            .commands
+            .reserve(bytes)
+            .and_then(|()| self.keeper.store(&storing.entry).inspect_err(|_| self.commands.release(bytes)));
         match stored {
             Ok(Safe::Now) => self.is_stored(storing, Ok(())),
             Ok(Safe::Later) => self.storing.push_back(storing),

@@ -100,6 +100,7 @@ macro_rules! event_store {
                 leases: a_lease_takes_no_position;
                 subscriptions: following_the_log_has_no_seam;
                 subscriptions: following_waits_for_what_is_new;
+                subscriptions: following_loses_no_wake_up;
                 subscriptions: following_passes_what_is_not_wanted;
                 durability: reopening_changes_nothing;
                 durability: the_log_goes_on_after_reopening;

@@ -1,11 +1,8 @@
 //! The suites that every engine must pass, for use in the tests of any crate.
 //!
 //! A property is an async function that gets a fixture and panics when the contract is broken. A suite is a
-//! macro that makes a test of each property, so that a failure has a name:
-//!
-//! ```ignore
-//! sillage_conformance::event_store!(memory, || async { MemoryFixture::default() });
-//! ```
+//! macro that makes a test of each property, so that a failure has a name. `tests/it/main.rs` of this crate
+//! asks the engines that need nothing beside them, in one line each, and is the example to copy.
 //!
 //! A property knows nothing of the engine but the contract and the `Features` that the engine states. It
 //! waits for conditions, each with a deadline, and never for a while.

@@ -107,8 +107,11 @@ impl Hub {
 
     /// Asks every connection to close, and answers how many there are.
     pub fn close_all(&self, closing: Closing) -> usize {
-        let all: Vec<_> =
-            self.connections.each().flat_map(|connections| connections.values().cloned().collect::<Vec<_>>()).collect();
+        let all: Vec<_> = self
+            .connections
+            .each()
+            .flat_map(|connections| connections.values().cloned().collect::<Vec<_>>())
+            .collect();
         all.iter().for_each(|connection| connection.close(closing));
         all.len()
     }

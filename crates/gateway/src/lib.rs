@@ -81,7 +81,9 @@ impl Gateway {
 
     /// Asks a view, once it has come to `at_least`, if that is given.
     pub async fn query<T: Send + 'static>(
-        &self, view: &'static str, at_least: Option<LogPosition>,
+        &self,
+        view: &'static str,
+        at_least: Option<LogPosition>,
         ask: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<Answer<T>, Refusal> {
         if let Some(LogPosition { epoch, position }) = at_least {

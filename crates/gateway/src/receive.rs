@@ -35,7 +35,10 @@ impl Gateway {
     /// Counts a command against its sender's rate, reads it and checks its shape and whether its sender may
     /// reach its stream. What the rules say of it is seen later. Nothing is kept of what is refused.
     pub fn receive(
-        &self, identity: &Identity, journey: &mut Journey, incoming: Incoming<'_>,
+        &self,
+        identity: &Identity,
+        journey: &mut Journey,
+        incoming: Incoming<'_>,
     ) -> Result<Command, Refusal> {
         let command = journey.checked(self.validate(identity, journey.context(), incoming))?;
         journey.leave();
@@ -43,7 +46,10 @@ impl Gateway {
     }
 
     fn validate(
-        &self, identity: &Identity, traceparent: Option<&str>, incoming: Incoming<'_>,
+        &self,
+        identity: &Identity,
+        traceparent: Option<&str>,
+        incoming: Incoming<'_>,
     ) -> Result<Command, Refusal> {
         let Incoming { feed, name, command_id, data } = incoming;
         self.limits.command(identity)?;
@@ -119,12 +125,17 @@ impl FlatCommand {
         let name = match fields.remove("type") {
             Some(Value::String(name)) if names.contains(&name.as_str()) => name,
             Some(Value::String(name)) => {
-                return Err(Refusal::new(Code::UnknownCommand, format!("The command {name} is not known here.")));
+                return Err(Refusal::new(
+                    Code::UnknownCommand,
+                    format!("The command {name} is not known here."),
+                ));
             }
             _ => return Err(Refusal::field("type", "must be the name of a command")),
         };
         let command_id = match fields.get("commandId") {
-            Some(Value::String(id)) => id.parse().map(CommandId).map_err(|_| Refusal::field("commandId", "must be a UUID"))?,
+            Some(Value::String(id)) => {
+                id.parse().map(CommandId).map_err(|_| Refusal::field("commandId", "must be a UUID"))?
+            }
             _ => return Err(Refusal::field("commandId", "must be a UUID")),
         };
         Ok(Self { name, command_id, data: Value::Object(fields).to_string() })
@@ -148,12 +159,17 @@ impl FromRequest<Arc<Gateway>> for JsonBody {
         let essence = content_type.map(|text| text.split(';').next().unwrap_or_default().trim());
         let is_json = |essence: &str| essence.eq_ignore_ascii_case("application/json");
         if !essence.is_none_or(is_json) {
-            return Err(Refusal::new(Code::UnsupportedMediaType, "Send JSON: `Content-Type: application/json`."));
+            return Err(Refusal::new(
+                Code::UnsupportedMediaType,
+                "Send JSON: `Content-Type: application/json`.",
+            ));
         }
         let too_large = format!("The body may have {MAX_MESSAGE_BYTES} bytes.");
         match Bytes::from_request(request, gateway).await {
             Ok(bytes) => Ok(Self(bytes)),
-            Err(error) if error.status() == Code::TooLarge.status() => Err(Refusal::new(Code::TooLarge, too_large)),
+            Err(error) if error.status() == Code::TooLarge.status() => {
+                Err(Refusal::new(Code::TooLarge, too_large))
+            }
             Err(error) => Err(Refusal::new(Code::Malformed, error.to_string())),
         }
     }

@@ -33,7 +33,9 @@ pub fn router(gateway: Arc<Gateway>, systems: Router<Arc<Gateway>>) -> Router {
         .route("/metrics", get(health::metrics))
         .merge(systems)
         .fallback(|| async { Refusal::new(Code::NotFound, "There is no such path.") })
-        .method_not_allowed_fallback(|| async { Refusal::new(Code::MethodNotAllowed, "This path has other methods.") })
+        .method_not_allowed_fallback(|| async {
+            Refusal::new(Code::MethodNotAllowed, "This path has other methods.")
+        })
         .layer(DefaultBodyLimit::max(MAX_MESSAGE_BYTES))
         .with_state(gateway)
 }

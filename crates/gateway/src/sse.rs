@@ -28,7 +28,10 @@ const RETRY_MILLIS: u32 = 2_000;
 
 /// Opens a stream of events.
 pub(crate) async fn open(
-    State(gateway): State<Arc<Gateway>>, Session(identity): Session, RawQuery(query): RawQuery, headers: HeaderMap,
+    State(gateway): State<Arc<Gateway>>,
+    Session(identity): Session,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let query = query.unwrap_or_default();
     let wanted = wanted_feeds(&query)?;
@@ -43,15 +46,18 @@ pub(crate) async fn open(
         subscribed.map_err(|error| Refusal::new(Code::Unavailable, error.to_string()))?;
     }
     let epoch = gateway.hub.epoch().clone();
-    let state = Stream { follower, epoch, single, ready: VecDeque::from([format!("retry: {RETRY_MILLIS}\n\n")]) };
+    let state =
+        Stream { follower, epoch, single, ready: VecDeque::from([format!("retry: {RETRY_MILLIS}\n\n")]) };
     let events = stream::unfold(state, |mut state| async move {
         let chunk = state.next().await?;
         Some((Ok::<_, Infallible>(Bytes::from(chunk)), state))
     });
     let mut response = Body::from_stream(events).into_response();
-    for (name, value) in
-        [(header::CONTENT_TYPE.as_str(), "text/event-stream"), (header::CACHE_CONTROL.as_str(), "no-store"), ("x-accel-buffering", "no")]
-    {
+    for (name, value) in [
+        (header::CONTENT_TYPE.as_str(), "text/event-stream"),
+        (header::CACHE_CONTROL.as_str(), "no-store"),
+        ("x-accel-buffering", "no"),
+    ] {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     Ok(response)
@@ -94,7 +100,9 @@ impl<'a> Resume<'a> {
 
     fn since(&self, feed: &StreamName) -> Since {
         let number = |text: &str| text.parse().map(Version::new).ok();
-        let by_name = |pair: &str| pair.rsplit_once('=').filter(|(name, _)| *name == feed.as_str()).and_then(|(_, n)| number(n));
+        let by_name = |pair: &str| {
+            pair.rsplit_once('=').filter(|(name, _)| *name == feed.as_str()).and_then(|(_, n)| number(n))
+        };
         let last = number(self.sequences).or_else(|| self.sequences.split(',').find_map(by_name));
         match (&self.epoch, last) {
             (Some(epoch), Some(last)) => Since::After(Some(epoch.clone()), last),

@@ -1,11 +1,11 @@
 //! Tokens: who somebody is, signed by this node, so that no request needs a look-up. What always holds:
 //!
-//! 1. **Nothing of a token is believed before its signature.** Only EdDSA is taken, with one of the keys of the
-//!    key file; the header chooses among those keys, and nothing else.
+//! 1. **Nothing of a token is believed before its signature.** Only EdDSA is taken, with one of the keys of
+//!    the key file; the header chooses among those keys, and nothing else.
 //! 2. **No secret and no token is ever printed**: not by `Debug`, and not in the text of an error.
 //!
 //! A token is a JWT: `iss`, `sub` (the user), `name`, `tenant`, `scope` (words with spaces between), `iat`,
-//! `exp`, `jti`, and `limited` for guests. The keys live in a [file](key_file).
+//! `exp`, `jti`, and `limited` for guests. The keys live in a file, see `key_file`.
 
 mod key_file;
 
@@ -49,8 +49,8 @@ pub enum TokenError {
         /// The answer of the system.
         source: io::Error,
     },
-    /// The key file cannot be understood. Restore it from a backup. Only if there is none, move it away: new keys
-    /// are made then, everybody must sign in again, and a command sent again may be taken for another one.
+    /// The key file cannot be understood. Restore it from a backup. Only if there is none, move it away: new
+    /// keys are made then, everybody must sign in again, and a command sent again is taken for another one.
     #[error("the key file {} is damaged: {problem}; it was left as it is", path.display())]
     DamagedKeyFile {
         /// Which file.
@@ -78,7 +78,8 @@ pub enum TokenError {
     /// It held until recently. Answer 401, so that the client gets another.
     #[error("the token has expired; sign in again")]
     Expired,
-    /// It is signed by us, and yet not complete: it was made for another purpose or by another version. Answer 401.
+    /// It is signed by us, and yet not complete: it was made for another purpose or by another version.
+    /// Answer 401.
     #[error("the claim `{claim}` of the token is missing or wrong; sign in again")]
     InvalidClaim {
         /// Which claim.
@@ -156,8 +157,8 @@ pub struct Identity {
     pub token_id: Uuid,
 }
 
-/// Refuses a username that is empty, too long, or would look like something else: 1 to 100 printable characters,
-/// with spaces only between others.
+/// Refuses a username that is empty, too long, or would look like something else: 1 to 100 printable
+/// characters, with spaces only between others.
 pub fn check_username(name: &str) -> Result<(), TokenError> {
     let problem = if name.is_empty() {
         "must not be empty"
@@ -173,8 +174,8 @@ pub fn check_username(name: &str) -> Result<(), TokenError> {
     Err(TokenError::InvalidUsername { problem })
 }
 
-/// Whether a character is not to be seen, or changes how its neighbours are: what turns the direction of writing
-/// makes one name look like another. The joiners of emoji and of Persian are let through.
+/// Whether a character is not to be seen, or changes how its neighbours are: what turns the direction of
+/// writing makes one name look like another. The joiners of emoji and of Persian are let through.
 fn is_unprintable(c: char) -> bool {
     let is_hidden = matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{feff}'
         | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}');
@@ -202,8 +203,8 @@ struct VerifyingKey {
 }
 
 impl Keys {
-    /// Reads the keys from their file. If there is none, makes it; whoever else makes it at the same time gets the
-    /// same keys. Warns if others than the owner may read it.
+    /// Reads the keys from their file. If there is none, makes it; whoever else does so at the same time gets
+    /// the same keys. Warns if others than the owner may read it.
     pub fn open(file: &Path) -> Result<Self, TokenError> {
         let key_file::Secrets { content_key, first, others } = key_file::open(file)?;
         let header = Header { kid: Some(first.kid.clone()), ..Header::new(Algorithm::EdDSA) };
@@ -220,8 +221,8 @@ impl Keys {
         *self.content_key
     }
 
-    /// Signs a token. A username or a scope that [`Grant::check`] refuses is left out, so that a token never says
-    /// more than it was meant to.
+    /// Signs a token. A username or a scope that [`Grant::check`] refuses is left out, so that a token never
+    /// says more than it was meant to.
     pub fn issue(&self, grant: &Grant, now: Timestamp) -> String {
         let Grant { user_id, username, tenant, scopes, allowance, lifetime } = grant;
         let scopes: Vec<&str> =
@@ -263,8 +264,8 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// Leaves to the library the algorithm, the signature, and that nobody else is the audience. It would take the
-/// time from the machine's clock, so the claims are judged by [`Claims::identity`].
+/// Leaves to the library the algorithm, the signature, and that nobody else is the audience. It would take
+/// the time from the machine's clock, so the claims are judged by [`Claims::identity`].
 fn signature_only() -> Validation {
     let mut validation = Validation::new(Algorithm::EdDSA);
     validation.required_spec_claims.clear();

@@ -24,7 +24,9 @@ const READ_BUFFER_BYTES: usize = 4 << 10;
 
 /// Opens a socket. Whoever has no good token is told so on it, and it is closed.
 pub(crate) async fn open(
-    State(gateway): State<Arc<Gateway>>, MaybeSession(identity): MaybeSession, upgrade: WebSocketUpgrade,
+    State(gateway): State<Arc<Gateway>>,
+    MaybeSession(identity): MaybeSession,
+    upgrade: WebSocketUpgrade,
 ) -> Response {
     upgrade
         .read_buffer_size(READ_BUFFER_BYTES)
@@ -88,7 +90,8 @@ async fn run(gateway: Arc<Gateway>, mut socket: WebSocket, identity: Identity) {
 
 /// Takes one frame of the client.
 async fn take(
-    session: &mut messages::Session, message: Option<Result<Message, axum::Error>>,
+    session: &mut messages::Session,
+    message: Option<Result<Message, axum::Error>>,
 ) -> Result<(), End> {
     match message {
         None | Some(Ok(Message::Close(_))) => Err(End::Gone),
@@ -142,7 +145,11 @@ async fn write(session: &mut messages::Session, socket: &mut WebSocket) -> Resul
 }
 
 /// Sends a message, unless the connection is to close while the other side does not read.
-async fn send(connection: &crate::hub::Connection, socket: &mut WebSocket, message: Message) -> Result<(), End> {
+async fn send(
+    connection: &crate::hub::Connection,
+    socket: &mut WebSocket,
+    message: Message,
+) -> Result<(), End> {
     let mut sending = std::pin::pin!(socket.send(message));
     loop {
         tokio::select! {
@@ -159,7 +166,9 @@ async fn send(connection: &crate::hub::Connection, socket: &mut WebSocket, messa
 
 fn deliver_span(outgoing: &Outgoing) -> Option<tracing::Span> {
     match outgoing {
-        Outgoing::Event(_, frame) => frame.traceparent.as_deref().map(|context| station!("deliver", Some(context))),
+        Outgoing::Event(_, frame) => {
+            frame.traceparent.as_deref().map(|context| station!("deliver", Some(context)))
+        }
         Outgoing::Direct(_) => None,
     }
 }

@@ -183,10 +183,7 @@ impl Node {
         sweep.abort();
         projector.stop().await;
         reactors.stop().await;
-        // The last holder of the store waits for the thread that writes.
-        if let Some(gateway) = Arc::into_inner(gateway) {
-            drop(gateway);
-        }
+        gateway.store.close().await;
         closed
     }
 }
@@ -210,7 +207,9 @@ fn open_views(config: &Config, store: &dyn EventStore) -> Result<Views, NodeErro
 }
 
 async fn listen(
-    address: SocketAddr, gateway: Arc<Gateway>, mut stopped: tokio::sync::watch::Receiver<Stop>,
+    address: SocketAddr,
+    gateway: Arc<Gateway>,
+    mut stopped: tokio::sync::watch::Receiver<Stop>,
 ) -> Result<(SocketAddr, JoinHandle<std::io::Result<()>>), NodeError> {
     let failed = |source| NodeError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;

@@ -96,6 +96,10 @@ pub trait EventStore: Send + Sync + 'static {
         owner: &str,
         ttl: Duration,
     ) -> BoxFuture<Result<Option<Lease>, StoreError>>;
+
+    /// Takes nothing more, and returns once all that was queued is settled and nothing holds the log any
+    /// more. What is asked of it later is answered `Unavailable`.
+    fn close(&self) -> BoxFuture<()>;
 }
 
 /// What an engine promises beyond the contract.

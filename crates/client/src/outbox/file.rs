@@ -310,7 +310,8 @@ mod tests {
     }
 
     fn line(n: u128) -> Arc<str> {
-        let message = r#"{"type":"action","feed":"like-a","event_type":"LikeAdd","command_id":"ID","data":{}}"#;
+        let message =
+            r#"{"type":"action","feed":"like-a","event_type":"LikeAdd","command_id":"ID","data":{}}"#;
         message.replace("ID", &id(n).to_string()).into()
     }
 

@@ -202,8 +202,14 @@ impl Link {
                 connection.push(PING);
                 let (heard, asked) = (Instant::now(), Asked::Yes);
                 let connection = *connection;
-                self.state =
-                    State::Open(Box::new(Open { connection, token, heard, asked, announced: None, refresh: None }));
+                self.state = State::Open(Box::new(Open {
+                    connection,
+                    token,
+                    heard,
+                    asked,
+                    announced: None,
+                    refresh: None,
+                }));
                 return LinkEvent::Opened;
             }
             Opening::NoToken => self.park(Status::NeedsSignIn),

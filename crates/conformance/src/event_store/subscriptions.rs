@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use sillage_kernel::{Event, Expected, Filter, Position};
 use sillage_store::{Append, EventStore, Subscription};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::Fixture;
@@ -120,6 +120,32 @@ pub async fn following_waits_for_what_is_new(fixture: impl Fixture) {
         assert_eq!((page.through, followed.cursor()), (appended.position, appended.position));
         (subscription, cursor) = (followed, appended.position);
     }
+}
+
+/// No wake-up is lost: each event comes as soon as everybody has seen the one before it, while some are about
+/// to wait, and everybody gets it without another that would wake them.
+pub async fn following_loses_no_wake_up(fixture: impl Fixture) {
+    const ROUNDS: usize = 300;
+    let store = fixture.store();
+    let (seen, mut all_seen) = mpsc::channel(FOLLOWERS);
+    let mut followers = JoinSet::new();
+    for _ in 0..4 {
+        let mut subscription = Subscription::new(store.clone(), Position::ZERO, Filter::Everything);
+        let seen = seen.clone();
+        followers.spawn(async move {
+            for _ in 0..ROUNDS {
+                assert_eq!(subscription.next(10).await.unwrap().events.len(), 1);
+                seen.send(()).await.unwrap();
+            }
+        });
+    }
+    for _ in 0..ROUNDS {
+        add(&*store, &thing("a"), 1).await;
+        for _ in 0..followers.len() {
+            all_seen.recv().await.unwrap();
+        }
+    }
+    followers.join_all().await;
 }
 
 /// Whoever wants nothing of what comes still gets on, and is at the head when what it wants comes.

@@ -109,7 +109,11 @@ impl Follower {
         let last = match since {
             Since::Start => Version::ZERO,
             Since::Now => head,
-            Since::After(theirs, last) if theirs.as_ref().is_none_or(|theirs| *theirs == epoch) && last <= head => last,
+            Since::After(theirs, last)
+                if theirs.as_ref().is_none_or(|theirs| *theirs == epoch) && last <= head =>
+            {
+                last
+            }
             Since::After(..) => {
                 self.say(&ServerMessage::Resync { feed: stream.clone(), epoch: epoch.clone() });
                 Version::ZERO
@@ -134,7 +138,8 @@ impl Follower {
 
     /// Sends a message to this connection alone.
     pub fn say(&self, message: &ServerMessage) {
-        let text = serde_json::to_string(message).expect("a message has only string keys and no failing parts");
+        let text =
+            serde_json::to_string(message).expect("a message has only string keys and no failing parts");
         self.connection.tell(text.into());
     }
 
@@ -192,10 +197,14 @@ impl Following {
     }
 
     async fn take_from_log(
-        &mut self, hub: &Hub, room: &mut usize, out: &mut Vec<Outgoing>,
+        &mut self,
+        hub: &Hub,
+        room: &mut usize,
+        out: &mut Vec<Outgoing>,
     ) -> Result<usize, StoreError> {
         let (tenant, stream) = &self.key;
-        let page = hub.store.read_stream(tenant, stream, self.next, Direction::Forward, CATCH_UP_PAGE).await?;
+        let page =
+            hub.store.read_stream(tenant, stream, self.next, Direction::Forward, CATCH_UP_PAGE).await?;
         for event in &page.events {
             let frame = hub.frame(event);
             self.next = frame.version.next();

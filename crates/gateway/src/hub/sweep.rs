@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sillage_kernel::wire::ServerMessage;
 use sillage_kernel::Timestamp;
+use sillage_kernel::wire::ServerMessage;
 use sillage_store::clock;
 
 use super::Hub;
@@ -43,7 +43,8 @@ impl Hub {
                     connection.ask_for_ping();
                 }
                 let warn_at = clock::later(now, WARN_BEFORE);
-                if expires_at <= warn_at && expires_at > clock::later(now, WARN_BEFORE.saturating_sub(EVERY)) {
+                if expires_at <= warn_at && expires_at > clock::later(now, WARN_BEFORE.saturating_sub(EVERY))
+                {
                     connection.tell(expiry_warning());
                 }
             }

@@ -18,7 +18,10 @@ use crate::tokens::Identity;
 
 /// `POST /api/commands`.
 pub(super) async fn post(
-    State(gateway): State<Arc<Gateway>>, Session(identity): Session, headers: HeaderMap, JsonBody(body): JsonBody,
+    State(gateway): State<Arc<Gateway>>,
+    Session(identity): Session,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody,
 ) -> Result<StatusCode, Refusal> {
     let mut journey = gateway.sampler.command(traceparent(&headers));
     let message = journey.checked(read(&body))?;
@@ -38,7 +41,10 @@ fn read(body: &[u8]) -> Result<ClientMessage<'_>, Refusal> {
 impl Gateway {
     /// Takes a command and answers once its outcome is durable, whatever it is.
     pub async fn settle(
-        &self, identity: &Identity, mut journey: Journey, incoming: Incoming<'_>,
+        &self,
+        identity: &Identity,
+        mut journey: Journey,
+        incoming: Incoming<'_>,
     ) -> Result<StatusCode, Refusal> {
         let command = self.receive(identity, &mut journey, incoming)?;
         journey.settled(self.bus.dispatch(command).await)?;
@@ -48,7 +54,9 @@ impl Gateway {
 
 /// `GET /api/commands/{command_id}`: what became of a command of one's own.
 pub(super) async fn receipt(
-    State(gateway): State<Arc<Gateway>>, Session(identity): Session, Path(command_id): Path<String>,
+    State(gateway): State<Arc<Gateway>>,
+    Session(identity): Session,
+    Path(command_id): Path<String>,
 ) -> Result<Json<ReceiptMessage>, Refusal> {
     let command_id =
         command_id.parse().map(CommandId).map_err(|_| Refusal::field("command_id", "must be a UUID"))?;

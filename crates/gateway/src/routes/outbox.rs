@@ -78,7 +78,8 @@ impl From<&ReactorStatus> for Destination {
 }
 
 pub(super) async fn list(
-    State(gateway): State<Arc<Gateway>>, Operator(identity): Operator,
+    State(gateway): State<Arc<Gateway>>,
+    Operator(identity): Operator,
 ) -> Result<Json<Outbox>, Refusal> {
     // The destinations first: what they had not passed then may be shown as PENDING though it is SENT by now,
     // but never the other way round.

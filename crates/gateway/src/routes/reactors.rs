@@ -18,13 +18,18 @@ use crate::codes::{Code, Refusal};
 use crate::session::Operator;
 
 /// `GET /api/reactors`.
-pub(super) async fn list(State(gateway): State<Arc<Gateway>>, Operator(_): Operator) -> Json<Vec<Destination>> {
+pub(super) async fn list(
+    State(gateway): State<Arc<Gateway>>,
+    Operator(_): Operator,
+) -> Json<Vec<Destination>> {
     Json(gateway.reactors.iter().map(|reactor| Destination::from(&reactor.status())).collect())
 }
 
 /// `GET /api/reactors/{name}/parked`.
 pub(super) async fn parked(
-    State(gateway): State<Arc<Gateway>>, Operator(identity): Operator, Path(name): Path<String>,
+    State(gateway): State<Arc<Gateway>>,
+    Operator(identity): Operator,
+    Path(name): Path<String>,
 ) -> Result<Json<Vec<Parked>>, Refusal> {
     let ReactorStatus { parked, .. } = find(&gateway, &name)?.status();
     Ok(Json(parked.into_iter().filter(|parked| parked.tenant == identity.tenant).collect()))
@@ -40,7 +45,9 @@ struct OrderBody {
 /// `POST /api/reactors/{name}/{pause|resume|retry|skip|rewind}`. `skip` and `rewind` need a position; `retry`
 /// without one tries everything.
 pub(super) async fn order(
-    State(gateway): State<Arc<Gateway>>, Operator(_): Operator, Path((name, order)): Path<(String, String)>,
+    State(gateway): State<Arc<Gateway>>,
+    Operator(_): Operator,
+    Path((name, order)): Path<(String, String)>,
     body: Bytes,
 ) -> Result<StatusCode, Refusal> {
     let reactor = find(&gateway, &name)?;

@@ -5,8 +5,8 @@
 //! {"version":1,"content_key":"…","signing":[{"kid":"…","seed":"…"}]}
 //! ```
 //!
-//! Secrets are 32 bytes in base64url. `kid` is a hash of the public key, so a damaged seed is noticed. The first
-//! key signs; all verify.
+//! Secrets are 32 bytes in base64url. `kid` is a hash of the public key, so a damaged seed is noticed. The
+//! first key signs; all verify.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -63,7 +63,7 @@ fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     let mode = file.metadata()?.permissions().mode();
     if mode & 0o077 != 0 {
         let mode = format!("{:o}", mode & 0o777);
-        tracing::warn!(path = %path.display(), mode, "others than the owner may read the key file; chmod it to 600");
+        tracing::warn!(path = %path.display(), mode, "others may read the key file; make its mode 600");
     }
     // All the room at once, since a buffer that grows leaves copies behind.
     let mut content = Zeroizing::new(Vec::with_capacity(MAX_FILE_BYTES + 1));
@@ -186,7 +186,7 @@ impl Secret {
 
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Zeroizing::new(URL_SAFE_NO_PAD.encode(&*self.0)).serialize(serializer)
+        Zeroizing::new(URL_SAFE_NO_PAD.encode(self.0.as_slice())).serialize(serializer)
     }
 }
 

@@ -58,7 +58,10 @@ impl Session {
             }
             other => {
                 let known = ClientMessage::TYPES.join(", ");
-                Err(Refusal::new(Code::UnknownType, format!("There is no message {other:?}; there are {known}.")))
+                Err(Refusal::new(
+                    Code::UnknownType,
+                    format!("There is no message {other:?}; there are {known}."),
+                ))
             }
         }
     }
@@ -73,8 +76,8 @@ impl Session {
         let reply = move |result| {
             if let Err(refusal) = journey.settled(result) {
                 let message = error_about(refusal, &text);
-                let message =
-                    serde_json::to_string(&message).expect("a message has only string keys and no failing parts");
+                let message = serde_json::to_string(&message)
+                    .expect("a message has only string keys and no failing parts");
                 connection.tell(message.into());
             }
         };
@@ -85,7 +88,10 @@ impl Session {
     async fn subscribe(&mut self, message: &ClientMessage<'_>) -> Result<(), Refusal> {
         let feed = self.reachable(message)?;
         if self.follower.feeds() >= MAX_FEEDS {
-            return Err(Refusal::new(Code::RateLimited, format!("A connection follows at most {MAX_FEEDS} feeds.")));
+            return Err(Refusal::new(
+                Code::RateLimited,
+                format!("A connection follows at most {MAX_FEEDS} feeds."),
+            ));
         }
         let since = match (message.from.as_deref(), message.last_sequence) {
             (Some("now"), _) => Since::Now,
@@ -110,7 +116,8 @@ impl Session {
             current_sequence: page.head,
             has_more: page.events.last().is_some_and(|last| last.version < page.head),
         };
-        let text = serde_json::to_string(&batch).expect("a message has only string keys and no failing parts");
+        let text =
+            serde_json::to_string(&batch).expect("a message has only string keys and no failing parts");
         self.follower.connection().tell(text.into());
         Ok(())
     }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use proptest::prelude::*;
 use sillage_domains::likes::Likes;
 use sillage_kernel::{
-    Actor, CommandId, Context, Decider, DomainCommand, DomainEvent, Envelope, Event, Filter, Outcome, Position,
-    Receipt, Timestamp,
+    Actor, CommandId, Context, Decider, DomainCommand, DomainEvent, Envelope, Event, Filter, Outcome,
+    Position, Receipt, Timestamp,
 };
 use sillage_runtime::{
     BusOptions, Command, CommandBus, ContentKey, Deciders, DispatchError, ReceiptSink, Settled,
@@ -64,7 +64,11 @@ fn command(id: usize, click: Click) -> Command {
 type Answers = Arc<Mutex<Vec<(usize, Result<Receipt, DispatchError>)>>>;
 
 /// Sends the clicks in the order of the schedule, without waiting for answers, and returns these.
-async fn send(bus: &CommandBus, clicks: &[Click], schedule: &[usize]) -> Vec<(usize, Result<Receipt, DispatchError>)> {
+async fn send(
+    bus: &CommandBus,
+    clicks: &[Click],
+    schedule: &[usize],
+) -> Vec<(usize, Result<Receipt, DispatchError>)> {
     let answers = Answers::default();
     let (all_in, mut waiting) = tokio::sync::mpsc::channel::<()>(1);
     for (index, &id) in schedule.iter().enumerate() {
@@ -131,7 +135,8 @@ async fn check_log(store: &FaultyStore, clicks: &[Click]) {
 }
 
 fn clicks() -> impl Strategy<Value = Vec<Click>> {
-    let click = (0..3_u8, 0..2_u8, any::<bool>()).prop_map(|(user, target, active)| Click { user, target, active });
+    let click =
+        (0..3_u8, 0..2_u8, any::<bool>()).prop_map(|(user, target, active)| Click { user, target, active });
     prop::collection::vec(click, 1..24)
 }
 

@@ -8,8 +8,8 @@ use sillage_kernel::{Epoch, Filter, Position, StreamName, Tenant, Timestamp, Ver
 use sillage_store::event_store::BoxFuture;
 use sillage_store::event_store::memory::MemoryStore;
 use sillage_store::{
-    Append, AppendError, Appended, CursorError, CursorState, CursorUpdate, Direction, EventStore, Features, Lease,
-    LedgerEntry, LedgerKey, LogPage, StoreError, StreamPage,
+    Append, AppendError, Appended, CursorError, CursorState, CursorUpdate, Direction, EventStore, Features,
+    Lease, LedgerEntry, LedgerKey, LogPage, StoreError, StreamPage,
 };
 use tokio::sync::watch;
 
@@ -106,7 +106,12 @@ impl EventStore for FaultyStore {
         self.inner.read_stream(tenant, stream, from, direction, limit)
     }
 
-    fn read_all(&self, after: Position, filter: Filter, limit: usize) -> BoxFuture<Result<LogPage, StoreError>> {
+    fn read_all(
+        &self,
+        after: Position,
+        filter: Filter,
+        limit: usize,
+    ) -> BoxFuture<Result<LogPage, StoreError>> {
         self.inner.read_all(after, filter, limit)
     }
 
@@ -125,5 +130,9 @@ impl EventStore for FaultyStore {
         ttl: Duration,
     ) -> BoxFuture<Result<Option<Lease>, StoreError>> {
         self.inner.acquire_lease(lease, owner, ttl)
+    }
+
+    fn close(&self) -> BoxFuture<()> {
+        self.inner.close()
     }
 }

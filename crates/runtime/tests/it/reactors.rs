@@ -109,13 +109,15 @@ impl Scene {
     async fn append(&self, stream: &str) {
         let event = NewEvent::new(EventId(Uuid::new_v4()), "Happened", "{}".into(), Metadata::default());
         let entry = Entry { stream: stream.parse().unwrap(), expected: Expected::Any, events: vec![event] };
-        let append = Append { tenant: "main".parse().unwrap(), entries: vec![entry], ledger: None, fence: None };
+        let append =
+            Append { tenant: "main".parse().unwrap(), entries: vec![entry], ledger: None, fence: None };
         self.store.append(vec![append]).await.pop().unwrap().unwrap();
     }
 
     async fn until(&self, what: &str, holds: impl Fn(&ReactorStatus) -> bool) -> ReactorStatus {
         let mut watch = self.handle.watch();
-        let status = tokio::time::timeout(Duration::from_secs(10), watch.wait_for(|status| holds(status))).await;
+        let status =
+            tokio::time::timeout(Duration::from_secs(10), watch.wait_for(|status| holds(status))).await;
         status.unwrap_or_else(|_| panic!("{what} never came: {:?}", self.handle.status())).unwrap().clone()
     }
 
@@ -141,7 +143,9 @@ async fn what_fails_is_parked_with_what_follows_and_the_rest_goes_on() {
             scene.append(stream).await;
         }
         let status = scene
-            .until("parking", |status| parked(status) == [1, 3] && status.position == at(4) && status.retrying == 0)
+            .until("parking", |status| {
+                parked(status) == [1, 3] && status.position == at(4) && status.retrying == 0
+            })
             .await;
         assert_eq!(scene.destination.seen(), [2, 4], "{mood:?}");
         let expected = if mood == Mood::Refuse { 1 } else { 3 };
@@ -232,7 +236,8 @@ async fn one_that_hangs_harms_no_other() {
     let handle = reactors.start(Arc::new(scene.store.clone()), Arc::clone(&other) as _, patient);
     scene.append("thing-a").await;
     let mut watch = handle.watch();
-    let passed = tokio::time::timeout(Duration::from_secs(10), watch.wait_for(|status| status.position == at(1)));
+    let passed =
+        tokio::time::timeout(Duration::from_secs(10), watch.wait_for(|status| status.position == at(1)));
     passed.await.unwrap().unwrap();
     assert_eq!((other.seen(), scene.destination.seen()), (vec![1], vec![]));
 }

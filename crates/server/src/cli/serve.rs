@@ -17,17 +17,31 @@ pub(crate) struct Serve {
     /// Where to keep everything.
     #[arg(long, default_value = "./data", env = "SILLAGE_DATA")]
     data: PathBuf,
+    /// Where to send traces: a collector that speaks OTLP over HTTP, as http://127.0.0.1:4318.
+    #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    otlp: Option<String>,
+    /// How many requests a second are traced at most; 10 if there is a collector, otherwise none.
+    #[arg(long, value_name = "N", env = "SILLAGE_TRACES_PER_SECOND")]
+    traces_per_second: Option<u32>,
 }
 
-pub(crate) fn run(Serve { listen, data }: Serve) -> Result<(), Failure> {
-    telemetry::start();
+/// How many requests a second are traced at most when there is a collector and nothing else is said.
+const TRACES_PER_SECOND: u32 = 10;
+
+pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
+    let Serve { listen, data, otlp, traces_per_second } = serve;
+    // An empty variable is one that is not set, as OpenTelemetry has it.
+    let collector = otlp.as_deref().filter(|url| !url.is_empty());
+    let traces_per_second = traces_per_second.unwrap_or(collector.map_or(0, |_| TRACES_PER_SECOND));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let node = Node::start(Config::new(listen, data)).await?;
+        let telemetry = telemetry::start(collector)?;
+        let node = Node::start(Config { traces_per_second, ..Config::new(listen, data) }).await?;
         println!("Sillage is listening on http://{}", node.address());
         asked_to_stop().await;
         let closed = node.stop().await;
         tracing::info!(connections = closed, "stopped");
+        telemetry.stop().await;
         Ok(())
     })
 }

@@ -25,7 +25,12 @@ const IN_FLIGHT: usize = 8;
 type Receipts = Arc<Mutex<BTreeMap<Uuid, (String, Value)>>>;
 
 /// Sends likes until the server is gone. What was sent and never answered is sent again in the next round.
-async fn click(client: Client, user: usize, receipts: Receipts, unanswered: Arc<Mutex<BTreeMap<Uuid, Value>>>) {
+async fn click(
+    client: Client,
+    user: usize,
+    receipts: Receipts,
+    unanswered: Arc<Mutex<BTreeMap<Uuid, Value>>>,
+) {
     let token = client.token(&format!("u{user}"), &[]);
     let mut socket = client.socket(&token).await;
     let mut clicks: u64 = 0;

@@ -45,7 +45,8 @@ fn spoil(random: &mut Random) -> Vec<u8> {
         }
         2 => {
             let field = ["feed", "event_type", "command_id"][random.below(3)];
-            message[field] = [json!(7), json!([]), json!({}), json!(true), json!("")][random.below(5)].clone();
+            message[field] =
+                [json!(7), json!([]), json!({}), json!(true), json!("")][random.below(5)].clone();
         }
         3 => {
             let field = ["feed", "event_type", "command_id"][random.below(3)];
@@ -92,7 +93,8 @@ async fn a_thousand_wrong_frames_are_refused_on_one_socket() {
             continue;
         }
         socket.send_text(&text).await;
-        let error = socket.next().await.unwrap_or_else(|code| panic!("seed {seed}: closed with {code} for {text}"));
+        let error =
+            socket.next().await.unwrap_or_else(|code| panic!("seed {seed}: closed with {code} for {text}"));
         assert_eq!(error["type"], "error", "seed {seed}: {error} for {text}");
         assert!(FITTING.contains(&error["code"].as_str().unwrap()), "seed {seed}: {error} for {text}");
         let original = serde_json::from_str::<Value>(&text).unwrap_or(Value::Null);

@@ -39,7 +39,9 @@ impl Reactor for Webhook {
                 self.go_on.notified().await;
             }
             match self.mood.load(Ordering::SeqCst) {
-                FAILING => Err(Failed { confirmed: 0, failure: Failure::Retry("the other side is down".into()) }),
+                FAILING => {
+                    Err(Failed { confirmed: 0, failure: Failure::Retry("the other side is down".into()) })
+                }
                 _ => Ok(()),
             }
         })
@@ -76,7 +78,8 @@ async fn until_event_is(client: &Client, position: u64, sockets: &str, webhook: 
     let expected = json!({"sockets": sockets, "webhook": webhook, "log": "SENT"});
     let ask = || async {
         let (_, outbox) = client.get("/api/outbox", &token).await;
-        let event = outbox["events"].as_array().unwrap().iter().find(|event| event["position"] == position)?;
+        let event =
+            outbox["events"].as_array().unwrap().iter().find(|event| event["position"] == position)?;
         (event["status"] == expected).then_some(())
     };
     until(&what, ask).await;
@@ -104,12 +107,12 @@ async fn a_stalled_destination_is_pending_a_failing_one_parked_and_a_retry_sends
     until_event_is(client, 1, "SENT", "SENT").await;
 
     webhook.feel(FAILING);
-    like(client, "a").await;
+    like(client, "b").await;
     until_event_is(client, 2, "SENT", "PARKED").await;
     let (_, parked) = client.get("/api/reactors/webhook/parked", &operator(client)).await;
     let because = json!({"because": "failed", "error": "the other side is down", "attempts": 2});
     assert_eq!((&parked[0]["position"], &parked[0]["because"]), (&json!(2), &because), "{parked}");
-    assert_eq!(parked[0]["key"], "like-a");
+    assert_eq!(parked[0]["key"], "like-b");
 
     webhook.feel(WELL);
     assert_eq!(order(client, "retry", json!({"position": 2})).await, 204);

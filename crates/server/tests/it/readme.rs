@@ -84,7 +84,8 @@ fn the_walk_prints_what_it_says() {
     assert!(steps.len() > 10, "the walk is in the README");
     let folder = TempDir::new().unwrap();
     std::fs::create_dir_all(folder.path().join("target/release")).unwrap();
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sillage"), folder.path().join("target/release/sillage")).unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_sillage"), folder.path().join("target/release/sillage"))
+        .unwrap();
     let port = free_port();
     let mut shell = Command::new("bash")
         .current_dir(folder.path())
@@ -98,13 +99,16 @@ fn the_walk_prints_what_it_says() {
     let mut parts = printed.split("--- step\n").skip(1);
     for Step { command, prints } in &steps {
         let lines: Vec<_> = parts.next().unwrap_or_default().lines().collect();
-        let same = lines.len() == prints.len() && lines.iter().zip(prints).all(|(line, print)| is_like(line, print));
+        let same =
+            lines.len() == prints.len() && lines.iter().zip(prints).all(|(line, print)| is_like(line, print));
         assert!(same, "$ {command}\nprints\n{}\nand should print\n{}", lines.join("\n"), prints.join("\n"));
     }
 }
 
 #[test]
 fn the_comparison_can_fail() {
-    assert!(is_like("abc", "abc") && is_like("a12c", "a…c") && is_like("a12", "a…") && is_like("1b2c", "…b…c"));
+    assert!(
+        is_like("abc", "abc") && is_like("a12c", "a…c") && is_like("a12", "a…") && is_like("1b2c", "…b…c")
+    );
     assert!(!is_like("abd", "abc") && !is_like("a12", "a…c") && !is_like("abcd", "abc") && !is_like("", "a"));
 }

@@ -176,7 +176,10 @@ async fn a_token_is_renewed_on_the_open_socket() {
     assert_eq!(warning["code"], "token_expired");
     socket.send(&json!({"type": "refresh_token", "token": running.client.token("bob", &[])})).await;
     let refused = socket.next_of("error").await;
-    assert_eq!((&refused["field"], &refused["original_action"]), (&json!("token"), &json!({"type": "refresh_token"})));
+    assert_eq!(
+        (&refused["field"], &refused["original_action"]),
+        (&json!("token"), &json!({"type": "refresh_token"}))
+    );
     socket.send(&json!({"type": "refresh_token", "token": running.client.token("alice", &[])})).await;
     socket.next_of("token_refreshed").await;
 }
@@ -198,7 +201,9 @@ async fn sse_follows_resumes_and_hears_receipts() {
         let (id, message) = stream.next().await.unwrap();
         match message["type"].as_str().unwrap() {
             "receipt" => assert_eq!(id, None),
-            kind => assert_eq!((kind, id.unwrap()), ("event", format!("{epoch}:{}", message["sequence_number"]))),
+            kind => {
+                assert_eq!((kind, id.unwrap()), ("event", format!("{epoch}:{}", message["sequence_number"])))
+            }
         }
         kinds.push(message["type"].clone());
     }

@@ -141,8 +141,9 @@ impl Client {
     }
 
     pub(crate) async fn socket(&self, token: &str) -> Socket {
-        let (stream, _) =
-            tokio_tungstenite::connect_async(format!("ws://{}/ws?token={token}", self.address)).await.unwrap();
+        let (stream, _) = tokio_tungstenite::connect_async(format!("ws://{}/ws?token={token}", self.address))
+            .await
+            .unwrap();
         Socket { stream, ready: VecDeque::new() }
     }
 }
@@ -219,7 +220,8 @@ impl Sse {
     pub(crate) async fn next(&mut self) -> Option<(Option<String>, Value)> {
         loop {
             while let Some((event, rest)) = self.buffer.split_once("\n\n") {
-                let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name).map(str::to_owned));
+                let field =
+                    |name: &str| event.lines().find_map(|line| line.strip_prefix(name).map(str::to_owned));
                 let (id, data) = (field("id: "), field("data: "));
                 self.buffer = rest.to_owned();
                 if let Some(data) = data {

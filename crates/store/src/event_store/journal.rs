@@ -80,10 +80,26 @@ pub struct JournalOptions {
 /// The log in a folder. Dropping it waits for the writing thread, and so for all that was queued.
 pub struct JournalStore {
     shared: Arc<Shared>,
-    jobs: Option<Sender<Job>>,
-    writer: Option<JoinHandle<()>>,
+    writer: Arc<RwLock<Option<WriterThread>>>,
     epoch: Epoch,
     ledger_memory: Duration,
+}
+
+/// The thread that writes, and the way to it.
+struct WriterThread {
+    jobs: Sender<Job>,
+    thread: JoinHandle<()>,
+}
+
+impl WriterThread {
+    /// Lets it finish what it was asked for, and waits until it has let go of the log.
+    fn finish(self) {
+        let Self { jobs, thread } = self;
+        drop(jobs);
+        if thread.join().is_err() {
+            tracing::error!("the writing thread has panicked");
+        }
+    }
 }
 
 /// What the writing thread shares with everybody who reads.
@@ -199,20 +215,24 @@ impl JournalStore {
         let shared = Arc::new(Shared { index, tail, reader, watermark, waiting });
         let (jobs, queue) = mpsc::channel();
         let writer = Writer { log, sequencer, shared: Arc::clone(&shared), payload: Vec::new() };
-        let writer = std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.run(&queue))
             .map_err(|source| sillage_journal::Error::Io { doing: "start the writing thread", source })?;
-        let (jobs, writer, ledger_memory) = (Some(jobs), Some(writer), options.ledger.memory);
-        Ok((Self { shared, jobs, writer, epoch, ledger_memory }, recovered))
+        let writer = Arc::new(RwLock::new(Some(WriterThread { jobs, thread })));
+        let ledger_memory = options.ledger.memory;
+        Ok((Self { shared, writer, epoch, ledger_memory }, recovered))
     }
 
     /// Hands a job to the writer and answers what it answers; `gone` if it is no more.
     fn ask<T: Send + 'static>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job, gone: T) -> BoxFuture<T> {
         let (reply, answer) = oneshot::channel();
-        let jobs = self.jobs.as_ref().expect("only drop takes the sender");
-        // A writer that is gone has dropped the queue, and with it the reply.
-        drop(jobs.send(job(reply)));
+        if let Some(WriterThread { jobs, .. }) =
+            self.writer.read().unwrap_or_else(PoisonError::into_inner).as_ref()
+        {
+            // A writer that is gone has dropped the queue, and with it the reply.
+            drop(jobs.send(job(reply)));
+        }
         Box::pin(async move { answer.await.unwrap_or(gone) })
     }
 
@@ -263,13 +283,14 @@ fn replay(
 
 impl Drop for JournalStore {
     fn drop(&mut self) {
-        drop(self.jobs.take());
-        if let Some(writer) = self.writer.take()
-            && writer.join().is_err()
-        {
-            tracing::error!("the writing thread has panicked");
+        if let Some(writer) = take(&self.writer) {
+            writer.finish();
         }
     }
+}
+
+fn take(writer: &RwLock<Option<WriterThread>>) -> Option<WriterThread> {
+    writer.write().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 const GONE: &str = "the writing thread has stopped";
@@ -379,5 +400,14 @@ impl EventStore for JournalStore {
     ) -> BoxFuture<Result<Option<Lease>, StoreError>> {
         let request = LeaseRequest { name: lease.into(), owner: owner.into(), ttl };
         self.ask(|reply| Job::Lease(request, reply), Err(StoreError::Unavailable(GONE.into())))
+    }
+
+    fn close(&self) -> BoxFuture<()> {
+        let writer = take(&self.writer);
+        Box::pin(async move {
+            let finish = tokio::task::spawn_blocking(|| writer.map(WriterThread::finish));
+            // The only error is a panic, which the thread's own end has told.
+            drop(finish.await);
+        })
     }
 }

@@ -168,4 +168,9 @@ impl EventStore for MemoryStore {
         }
         ready(Ok(held))
     }
+
+    fn close(&self) -> BoxFuture<()> {
+        // There is nothing that another could be waiting for.
+        ready(())
+    }
 }

@@ -202,7 +202,9 @@ impl Feed {
             let number = match &reader.at {
                 Since::Start => Version::ZERO,
                 Since::Now => head,
-                Since::After { epoch: theirs, last_sequence } if theirs == epoch && *last_sequence <= head => {
+                Since::After { epoch: theirs, last_sequence }
+                    if theirs == epoch && *last_sequence <= head =>
+                {
                     *last_sequence
                 }
                 Since::After { .. } => {

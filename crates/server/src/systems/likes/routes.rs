@@ -25,14 +25,15 @@ use super::views::{LikesOfTarget, likes_of};
 pub const STALE: HeaderName = HeaderName::from_static("sillage-stale");
 
 pub(crate) fn routes() -> Router<Arc<Gateway>> {
-    Router::new()
-        .route("/api/social/likes", post(like))
-        .route("/api/social/likes/{target_id}", get(read))
+    Router::new().route("/api/social/likes", post(like)).route("/api/social/likes/{target_id}", get(read))
 }
 
 /// `POST /api/social/likes`: an alias that builds the same command as `POST /api/commands`.
 async fn like(
-    State(gateway): State<Arc<Gateway>>, Session(identity): Session, headers: HeaderMap, JsonBody(body): JsonBody,
+    State(gateway): State<Arc<Gateway>>,
+    Session(identity): Session,
+    headers: HeaderMap,
+    JsonBody(body): JsonBody,
 ) -> Result<StatusCode, Refusal> {
     let mut journey = gateway.sampler.command(traceparent(&headers));
     let command = journey.checked(FlatCommand::read(&body, LikesCommand::NAMES))?;
@@ -57,8 +58,11 @@ struct LikesDto {
 
 /// `GET /api/social/likes/{targetId}`.
 async fn read(
-    State(gateway): State<Arc<Gateway>>, Session(identity): Session, Path(target_id): Path<String>,
-    wanted: Query<Wanted>, headers: HeaderMap,
+    State(gateway): State<Arc<Gateway>>,
+    Session(identity): Session,
+    Path(target_id): Path<String>,
+    wanted: Query<Wanted>,
+    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let mut journey = gateway.sampler.query(traceparent(&headers));
     let at_least = journey.checked(parse(&target_id, &wanted))?;

@@ -23,7 +23,9 @@ impl Table<LikesView> for LikesTables {
     fn load(&self, db: &Connection, key: &LikesKey) -> rusqlite::Result<Option<LikesRow>> {
         match key {
             LikesKey::Target(tenant, target) => target_row(db, tenant, target),
-            LikesKey::Like(tenant, target, user) => Ok(likes(db, tenant, target, user)?.then_some(LikesRow::Like)),
+            LikesKey::Like(tenant, target, user) => {
+                Ok(likes(db, tenant, target, user)?.then_some(LikesRow::Like))
+            }
         }
     }
 
@@ -59,7 +61,10 @@ pub struct LikesOfTarget {
 
 /// The likes of a target; one that nobody ever liked has none.
 pub fn likes_of(
-    db: &Connection, tenant: &Tenant, target: &str, user: &UserId,
+    db: &Connection,
+    tenant: &Tenant,
+    target: &str,
+    user: &UserId,
 ) -> rusqlite::Result<LikesOfTarget> {
     match target_row(db, tenant, target)? {
         Some(LikesRow::Target { count, version, .. }) => {
