@@ -14,6 +14,7 @@
 )]
 
 pub mod event_store;
+pub mod schema;
 mod wait;
 
 pub use wait::{DEADLINE, within_deadline};

@@ -144,10 +144,15 @@ impl Writer {
         if result.is_ok() {
             self.next_batch += self.group.batches;
         }
-        let Group { bytes, start: _, batches, ended, open_records: _ } = &mut self.group;
-        bytes.clear();
-        (*batches, *ended) = (0, 0);
+        self.discard_group();
         result
+    }
+
+    /// Drops everything that is staged, ended batches too. Their addresses are given out again.
+    pub fn discard_group(&mut self) {
+        let Group { bytes, start: _, batches, ended, open_records } = &mut self.group;
+        bytes.clear();
+        (*batches, *ended, *open_records) = (0, 0, 0);
     }
 
     fn write_group(&mut self) -> Result<(), Error> {

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 
 /// The most records that one append may hold: events and check-only entries together.
 pub const MAX_APPEND_RECORDS: usize = 1_000;
-/// The most bytes of data and metadata that one append may hold.
+/// The most bytes of texts that one append may hold: data, metadata, types, names and a rejection.
 pub const MAX_APPEND_BYTES: usize = 4 << 20;
 /// How many appends may wait for the disk; beyond that they are refused as [`AppendError::Overloaded`].
 pub const MAX_WAITING_APPENDS: usize = 65_536;

@@ -31,7 +31,6 @@ pub(super) struct Guest {
 
 pub(super) async fn post(State(gateway): State<Arc<Gateway>>) -> Result<Json<Guest>, Refusal> {
     gateway.limits.new_guest()?;
-    let now = clock::now();
     let internal = |_| Refusal::new(Code::Internal, "A guest could not be named.");
     let user_id: UserId = format!("guest-{}", Uuid::new_v4().simple()).parse().map_err(internal)?;
     let tenant: Tenant = TENANT.parse().map_err(internal)?;
@@ -43,6 +42,7 @@ pub(super) async fn post(State(gateway): State<Arc<Gateway>>) -> Result<Json<Gue
         allowance: Allowance::Limited,
         lifetime: LIFETIME,
     };
-    let token = gateway.keys.issue(&grant, now);
-    Ok(Json(Guest { token, user_id, tenant, expires_at: clock::later(now, LIFETIME) }))
+    let token = gateway.keys.issue(&grant, clock::now());
+    let expires_at = gateway.sign_in(&token)?.expires_at;
+    Ok(Json(Guest { token, user_id, tenant, expires_at }))
 }

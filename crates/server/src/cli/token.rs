@@ -46,6 +46,7 @@ pub(crate) fn run(token: Token) -> Result<(), Failure> {
         allowance: Allowance::Full,
         lifetime: Duration::from_secs(u64::from(hours) * 3_600),
     };
+    grant.check()?;
     println!("{}", keys.issue(&grant, node::now()));
     Ok(())
 }

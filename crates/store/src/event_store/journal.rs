@@ -23,7 +23,7 @@ use self::index::Index;
 use self::writer::{Job, LeaseRequest, Writer};
 use super::codec::{decode_event, decode_ledger};
 use super::ledger::LedgerLimits;
-use super::sequencer::Sequencer;
+use super::sequencer::{Sequencer, weight};
 use super::tail::Tail;
 use super::{
     Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Direction, Durability,
@@ -127,9 +127,10 @@ struct Load<N = usize> {
 
 impl Load {
     fn of(appends: &[Append]) -> Self {
-        let events = appends.iter().flat_map(|append| &append.entries).flat_map(|entry| &entry.events);
-        let texts: usize = events.map(|e| e.data.len() + e.metadata_json.len() + RECORD_OVERHEAD).sum();
-        Self { appends: appends.len(), bytes: texts + appends.len() * RECORD_OVERHEAD }
+        let records =
+            |append: &Append| 1 + append.entries.iter().map(|entry| entry.events.len()).sum::<usize>();
+        let bytes = |append: &Append| weight(append) + records(append) * RECORD_OVERHEAD;
+        Self { appends: appends.len(), bytes: appends.iter().map(bytes).sum() }
     }
 }
 

@@ -51,14 +51,14 @@ impl<A: Copy> LedgerIndex<A> {
         Self { limits, hashers, partitions: VecDeque::new(), forgotten_until: Timestamp::default() }
     }
 
-    /// Remembers that the command was settled there and then. Times must not go backwards.
+    /// Remembers that the command was settled there and then.
     pub fn insert(&mut self, key: &LedgerKey, address: A, at: Timestamp) {
         let hash = self.hash(key);
         let per_partition = (self.limits.max_commands / PARTITIONS).max(1);
         match self.partitions.back_mut() {
             Some(last) if last.settled.len() < per_partition => {
                 last.settled.insert(hash, address);
-                last.newest = at;
+                last.newest = last.newest.max(at);
             }
             _ => {
                 self.partitions.push_back(Partition { settled: HashMap::from([(hash, address)]), newest: at })
@@ -88,7 +88,7 @@ impl<A: Copy> LedgerIndex<A> {
         while let Some(oldest) = self.partitions.front()
             && (self.partitions.len() > PARTITIONS || oldest.newest < cut_off)
         {
-            self.forgotten_until = oldest.newest;
+            self.forgotten_until = self.forgotten_until.max(oldest.newest);
             self.partitions.pop_front();
         }
     }

@@ -137,6 +137,7 @@ impl EventStore for MemoryStore {
         let events: Vec<_> = rest.iter().filter(|event| filter.admits(event)).take(limit).cloned().collect();
         let through = match events.last() {
             Some(last) if events.len() == limit => last.position,
+            None if limit == 0 => after,
             _ => state.sequencer.position().max(after),
         };
         ready(Ok(LogPage { events, through }))

@@ -203,9 +203,7 @@ fn check_limits(append: &Append) -> Result<(), AppendError> {
     if records > MAX_APPEND_RECORDS {
         return Err(AppendError::Invalid("it has more than 1,000 records"));
     }
-    let events = append.entries.iter().flat_map(|entry| &entry.events);
-    let bytes: usize = events.map(|event| event.data.len() + event.metadata_json.len()).sum();
-    if bytes > MAX_APPEND_BYTES {
+    if weight(append) > MAX_APPEND_BYTES {
         return Err(AppendError::Invalid("it has more than 4 MiB of data"));
     }
     let twice = append
@@ -214,6 +212,25 @@ fn check_limits(append: &Append) -> Result<(), AppendError> {
         .enumerate()
         .any(|(at, entry)| append.entries.iter().take(at).any(|earlier| earlier.stream == entry.stream));
     if twice { Err(AppendError::Invalid("it names a stream twice")) } else { Ok(()) }
+}
+
+/// The bytes of all texts of an append: what its records take, beside their fixed parts.
+pub(crate) fn weight(append: &Append) -> usize {
+    let Append { tenant, entries, ledger, fence: _ } = append;
+    let event = |event: &NewEvent| event.event_type.len() + event.data.len() + event.metadata_json.len();
+    let entry = |entry: &Entry| {
+        let names = tenant.as_str().len() + entry.stream.as_str().len();
+        entry.events.iter().map(|new| event(new) + names).sum::<usize>()
+    };
+    let ledger = ledger.as_ref().map_or(0, |LedgerWrite { key, content: _, stream, verdict }| {
+        let names = tenant.as_str().len() + key.principal.as_str().len() + stream.as_str().len();
+        let rejection = match verdict {
+            Verdict::Rejected(rejection) => serde_json::to_string(rejection).map_or(0, |json| json.len()),
+            Verdict::Applied | Verdict::Unchanged => 0,
+        };
+        names + rejection
+    });
+    entries.iter().map(entry).sum::<usize>() + ledger
 }
 
 fn settle(write: LedgerWrite, events: &[Arc<Event>], position: Position) -> (LedgerKey, LedgerEntry) {

@@ -54,6 +54,8 @@ struct Group {
     ledger: Vec<(LedgerKey, Address)>,
     cursors: Vec<CursorUpdate>,
     answers: Vec<Answer>,
+    /// What kept a record from being staged; then nothing of the group is written.
+    broken: Option<sillage_journal::Error>,
 }
 
 /// The state of the writing thread.
@@ -76,7 +78,14 @@ impl Writer {
                 let Ok(job) = jobs.try_recv() else { break };
                 self.stage(job, now, &mut group);
             }
-            match self.log.commit() {
+            let written = match group.broken.take() {
+                None => self.log.commit(),
+                Some(error) => {
+                    self.log.discard_group();
+                    Err(error)
+                }
+            };
+            match written {
                 Ok(()) => self.publish(group, now),
                 Err(error) => self.give_up(group, &error),
             }
@@ -91,7 +100,7 @@ impl Writer {
                 Answer::Append(results, reply)
             }
             Job::Cursor(update, reply) => Answer::Cursor(self.cursor(update, group), reply),
-            Job::Lease(request, reply) => Answer::Lease(self.lease(&request, now), reply),
+            Job::Lease(request, reply) => Answer::Lease(self.lease(&request, now, group), reply),
         };
         group.answers.push(answer);
     }
@@ -104,54 +113,68 @@ impl Writer {
         };
         let Admitted { events, ledger, appended } = self.sequencer.stage(append, now, known)?;
         for event in events {
-            let address = self.push(Kind::Event, |payload| encode_event(&event, payload))?;
-            group.events.push((event, address));
+            if let Some(address) = self.push(group, Kind::Event, |payload| encode_event(&event, payload)) {
+                group.events.push((event, address));
+            }
         }
         if let Some((key, entry)) = ledger {
-            let address = self.push(Kind::Ledger, |payload| encode_ledger(&key, &entry, now, payload))?;
-            group.ledger.push((key, address));
+            let address = self.push(group, Kind::Ledger, |payload| encode_ledger(&key, &entry, now, payload));
+            group.ledger.extend(address.map(|address| (key, address)));
         }
-        self.end_batch()?;
+        self.end_batch(group);
         Ok(appended)
     }
 
     fn cursor(&mut self, update: CursorUpdate, group: &mut Group) -> Result<(), CursorError> {
         self.sequencer.check_fence(update.fence.as_ref()).map_err(|_| CursorError::Fenced)?;
         let json = serde_json::to_vec(&update).expect("a cursor has only string keys");
-        let unavailable = |error: AppendError| CursorError::Unavailable(error.to_string().into());
-        self.push(Kind::Cursor, |payload| payload.extend(&json)).map_err(unavailable)?;
-        self.end_batch().map_err(unavailable)?;
+        self.push(group, Kind::Cursor, |payload| payload.extend(&json));
+        self.end_batch(group);
         group.cursors.push(update);
         Ok(())
     }
 
-    fn lease(&mut self, request: &LeaseRequest, now: Timestamp) -> Result<Option<Lease>, StoreError> {
+    fn lease(
+        &mut self,
+        request: &LeaseRequest,
+        now: Timestamp,
+        group: &mut Group,
+    ) -> Result<Option<Lease>, StoreError> {
         let LeaseRequest { name, owner, ttl } = request;
         let Some(lease) = self.sequencer.next_lease(name, owner, now) else { return Ok(None) };
         let until = clock::later(now, *ttl);
         let record =
             LeaseRecord { name: name.clone(), owner: owner.clone(), lease, until: until.as_micros() };
         let json = serde_json::to_vec(&record).expect("a lease has only string keys");
-        let unavailable = |error: AppendError| StoreError::Unavailable(error.to_string().into());
-        self.push(Kind::Lease, |payload| payload.extend(&json)).map_err(unavailable)?;
-        self.end_batch().map_err(unavailable)?;
+        self.push(group, Kind::Lease, |payload| payload.extend(&json));
+        self.end_batch(group);
         self.sequencer.grant(name, owner, lease, until);
         Ok(Some(lease))
     }
 
-    fn push(&mut self, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) -> Result<Address, AppendError> {
+    /// Stages a record. Limits are checked before, so only a log that is broken refuses one; then the group
+    /// is given up as a whole, since what is staged can no longer be told from what is not.
+    fn push(&mut self, group: &mut Group, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) -> Option<Address> {
         self.payload.clear();
         write(&mut self.payload);
-        self.log.push(kind.number(), 0, 0, &self.payload).map_err(unavailable)
+        match self.log.push(kind.number(), 0, 0, &self.payload) {
+            Ok(address) => Some(address),
+            Err(error) => {
+                group.broken.get_or_insert(error);
+                None
+            }
+        }
     }
 
-    fn end_batch(&mut self) -> Result<(), AppendError> {
-        self.log.end_batch().map_err(unavailable)
+    fn end_batch(&mut self, group: &mut Group) {
+        if let Err(error) = self.log.end_batch() {
+            group.broken.get_or_insert(error);
+        }
     }
 
     /// Shows the group to readers, then wakes them, then answers: whoever is answered can read what it wrote.
     fn publish(&mut self, group: Group, now: Timestamp) {
-        let Group { events, ledger, cursors, answers } = group;
+        let Group { events, ledger, cursors, answers, broken: _ } = group;
         self.sequencer.commit();
         {
             let mut index = self.shared.index_mut();
@@ -180,10 +203,6 @@ impl Writer {
         let reason: Arc<str> = error.to_string().into();
         group.answers.into_iter().for_each(|answer| answer.refuse(&reason));
     }
-}
-
-fn unavailable(error: sillage_journal::Error) -> AppendError {
-    AppendError::Unavailable(error.to_string().into())
 }
 
 impl Answer {
