@@ -46,10 +46,15 @@ const LATER: Duration = Duration::from_secs(5);
 /// The longest time that a server can keep a client away.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 
+/// How long a server keeps a client away that says so many seconds.
+pub(crate) fn retry_after(seconds: u64) -> Duration {
+    Duration::from_secs(seconds).min(MAX_RETRY_AFTER)
+}
+
 /// What a closing frame means. `announced` is the `retry_after` of the error before it, in seconds.
 pub fn verdict(code: Option<u16>, reason: &str, announced: Option<u64>) -> Verdict {
     let in_reason = || reason.split_once("retry_after=")?.1.split_whitespace().next()?.parse().ok();
-    let asked = in_reason().or(announced).map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
+    let asked = in_reason().or(announced).map(retry_after);
     match code {
         Some(1009) => Verdict::TooLarge,
         Some(4400 | 4404) => Verdict::GiveUp,

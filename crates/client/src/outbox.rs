@@ -110,7 +110,7 @@ impl Keeper {
     }
 }
 
-/// So many of the commands that wait to be stored are, or are not.
+/// So many of the commands that wait to be stored are, or are not; not more than there are.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) commands: usize,

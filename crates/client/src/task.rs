@@ -22,7 +22,7 @@ use self::commands::{Commands, Now, Waiter};
 use self::feeds::Feeds;
 use self::link::{Link, LinkEvent, TooLarge};
 use crate::client::{Confirmed, Effect, Settled, Status, wall_clock};
-use crate::codes::{Advice, advice};
+use crate::codes::{self, Advice, advice};
 use crate::error::Error;
 use crate::options::{Limits, Timing};
 use crate::outbox::{Batch, Entry, Keeper, Safe};
@@ -323,7 +323,7 @@ impl Task {
         if advice == Advice::SignIn {
             self.link.refresh_token();
         }
-        let after = Duration::from_secs(retry_after.unwrap_or(0)).min(self.max_age);
+        let after = retry_after.map(codes::retry_after).unwrap_or_default();
         let refused = Error::Refused { code: code.into_owned(), message, field };
         let original = original_action.and_then(|original| serde_json::from_value(original).ok());
         match (original, advice) {

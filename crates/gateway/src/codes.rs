@@ -26,11 +26,11 @@ pub enum Advice {
 }
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $word:literal, $status:ident, $advice:ident;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $word:literal, $status:ident, $advice:ident;)*) => {
         /// Everything that can be wrong with what a client sends. Refusals of the rules are not here: they
         /// are receipts, and bring their own words.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Code { $($(#[$doc])* $name,)* }
+        pub enum Code { $($(#[doc = $doc])* $name,)* }
 
         impl Code {
             /// All of them, in the order of the table.
@@ -47,6 +47,10 @@ macro_rules! codes {
             /// What a client does about it.
             pub const fn advice(self) -> Advice {
                 match self { $(Self::$name => Advice::$advice,)* }
+            }
+            /// What it means, as a sentence.
+            pub const fn about(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),*).trim_ascii(),)* }
             }
         }
     };
@@ -203,33 +207,39 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Why the server closes a socket. The number tells the client whether to come back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Close {
-    /// The server goes away: reconnect with jitter.
-    GoingAway,
-    /// A message was too large: do not repeat it.
-    TooLarge,
-    /// A binary frame or broken UTF-8: give up.
-    NotText,
-    /// Sign in again.
-    SignIn,
-    /// Nothing was heard for too long: reconnect.
-    NoLife,
-    /// Too much is going on: reconnect later.
-    Overloaded,
+macro_rules! closes {
+    ($($(#[doc = $doc:literal])* $name:ident = $code:literal, $reason:literal;)*) => {
+        /// Why the server closes a socket. The number tells the client whether to come back.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Close { $($(#[doc = $doc])* $name,)* }
+
+        impl Close {
+            /// All of them, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The number and the word that the closing frame carries.
+            pub const fn frame(self) -> (u16, &'static str) {
+                match self { $(Self::$name => ($code, $reason),)* }
+            }
+            /// What it means and what the client does, as a sentence.
+            pub const fn about(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),*).trim_ascii(),)* }
+            }
+        }
+    };
 }
 
-impl Close {
-    /// The number and the word that the closing frame carries.
-    pub const fn frame(self) -> (u16, &'static str) {
-        match self {
-            Self::GoingAway => (1001, "going away"),
-            Self::TooLarge => (1009, "too large"),
-            Self::NotText => (4400, "not text"),
-            Self::SignIn => (4401, "sign in again"),
-            Self::NoLife => (4408, "no life"),
-            Self::Overloaded => (4503, "retry_after=5"),
-        }
-    }
+closes! {
+    /// The server goes away: reconnect with jitter.
+    GoingAway = 1001, "going away";
+    /// A message was too large: reconnect, and do not repeat it.
+    TooLarge = 1009, "too large";
+    /// A binary frame or broken UTF-8: give up.
+    NotText = 4400, "not text";
+    /// There is no good token, or it has run out: sign in again.
+    SignIn = 4401, "sign in again";
+    /// Nothing was heard for too long: reconnect.
+    NoLife = 4408, "no life";
+    /// Too much is going on: reconnect after `retry_after` seconds, which the reason carries.
+    Overloaded = 4503, "retry_after=5";
 }

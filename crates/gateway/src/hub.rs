@@ -119,8 +119,8 @@ impl Hub {
     /// The finished message of an event.
     pub fn frame(&self, event: &Event) -> Frame {
         let text = message_of(event, &self.epoch, &self.directory);
-        let traceparent = event.metadata.traceparent.as_deref().map(Arc::from);
-        Frame { version: event.version, text: Utf8Bytes::from(text), traceparent }
+        let trace = event.metadata.traceparent.as_deref().map(feed::FrameTrace::new);
+        Frame { version: event.version, text: Utf8Bytes::from(text), trace }
     }
 
     /// The feed, if anybody follows it.

@@ -2,9 +2,11 @@
 //! there are, and which feeds may be followed, it is told by whoever joins the parts.
 //!
 //! Where to look: [`routes`] lists every path; [`receive`] is the one door for commands, whichever way they
-//! came; [`hub`] is how events and receipts reach open connections; [`codes`] is the table of errors.
+//! came; [`hub`] is how events and receipts reach open connections; [`codes`] is the table of errors;
+//! [`description`] is what the server says about all that.
 
 pub mod codes;
+pub mod description;
 pub mod directory;
 pub mod hub;
 pub mod journey;

@@ -1,37 +1,50 @@
-//! Every path of the gateway. Systems bring their own, and are merged in by the composition root.
+//! Every path of the gateway, each registered together with its description. Systems bring their own, and are
+//! merged in by the composition root.
 
 mod commands;
+mod descriptions;
 mod guests;
 mod health;
 mod outbox;
 mod reactors;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::{Extension, Router};
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
+use utoipa_axum::routes;
 
 use crate::codes::{Code, Refusal};
+use crate::description::{self, Documents};
 use crate::receive::MAX_MESSAGE_BYTES;
 use crate::{Gateway, sse, ws};
 
 /// The server's routes: those of the gateway, and `systems`.
-pub fn router(gateway: Arc<Gateway>, systems: Router<Arc<Gateway>>) -> Router {
-    Router::new()
-        .route("/ws", get(ws::open))
-        .route("/api/stream", get(sse::open))
-        .route("/api/commands", post(commands::post))
-        .route("/api/commands/{command_id}", get(commands::receipt))
-        .route("/api/auth/guest", post(guests::post))
-        .route("/api/outbox", get(outbox::list))
-        .route("/api/reactors", get(reactors::list))
-        .route("/api/reactors/{name}/parked", get(reactors::parked))
-        .route("/api/reactors/{name}/{order}", post(reactors::order))
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics))
+pub fn router(gateway: Arc<Gateway>, systems: OpenApiRouter<Arc<Gateway>>) -> Router {
+    // The documents describe the routes that serve them, too, and so are written once all routes are known.
+    let documents = Arc::new(OnceLock::new());
+    let (router, described) = OpenApiRouter::with_openapi(description::base())
+        .routes(routes!(ws::open))
+        .routes(routes!(sse::open))
+        .routes(routes!(commands::post))
+        .routes(routes!(commands::receipt))
+        .routes(routes!(guests::post))
+        .routes(routes!(outbox::list))
+        .routes(routes!(reactors::list))
+        .routes(routes!(reactors::parked))
+        .routes(routes!(reactors::order))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::metrics))
+        .routes(routes!(descriptions::home))
+        .routes(routes!(descriptions::docs))
+        .routes(routes!(descriptions::openapi).layer(Extension(Arc::clone(&documents))))
+        .routes(routes!(descriptions::asyncapi).layer(Extension(Arc::clone(&documents))))
         .merge(systems)
+        .split_for_parts();
+    documents.get_or_init(|| Documents::of(&described));
+    router
         .fallback(|| async { Refusal::new(Code::NotFound, "There is no such path.") })
         .method_not_allowed_fallback(|| async {
             Refusal::new(Code::MethodNotAllowed, "This path has other methods.")

@@ -16,6 +16,7 @@ use sillage_kernel::{Epoch, StreamName, Version};
 
 use crate::Gateway;
 use crate::codes::{Code, Refusal};
+use crate::description::StreamProblems;
 use crate::hub::{Follower, MAX_FEEDS, Outgoing, Since};
 use crate::receive::feed_of;
 use crate::session::Session;
@@ -26,7 +27,41 @@ const OWN_RECEIPTS: &str = "commands-me";
 /// How long a browser waits before it reconnects, in milliseconds.
 const RETRY_MILLIS: u32 = 2_000;
 
-/// Opens a stream of events.
+/// How a stream begins.
+const EXAMPLE: &str = r#"retry: 2000
+
+data: {"type":"subscribed","feed":"like-article-1","epoch":"9f1c…","current_sequence":1}
+
+id: 9f1c…:1
+data: {"type":"event","feed":"like-article-1","epoch":"9f1c…","sequence_number":1,"position":1,"event_type":"LikeSetEvent","data":{…},…}
+
+data: {"type":"receipt","feed":"like-article-1","command_id":"…","outcome":"applied","sequence_numbers":[1],"position":1}
+
+"#;
+
+/// Follows feeds as server-sent events.
+///
+/// The messages are those of `/ws`, one in each `data:`, without an `event:` name. First comes `subscribed` for
+/// each feed, then what was missed, then what is live; every 15 quiet seconds a comment.
+///
+/// **Resuming.** The `id:` of an event holds how far every feed has come: `epoch:sequence` for one feed,
+/// `epoch:feed=sequence,…` for several. A browser sends it back as `Last-Event-ID` by itself. If it is of
+/// another log, `resync` comes, and then the whole.
+///
+/// **Receipts** have no `id:`. They come to every connection of their sender; name `commands-me` as a feed to
+/// hear of your own commands alone.
+#[utoipa::path(get, path = "/api/stream", tag = "feeds", operation_id = "stream",
+    params(
+        ("feed" = Vec<String>, Query, description = "What to follow: repeat it for several feeds, 100 at most. \
+            `commands-me` stands for one's own receipts.", example = json!(["like-article-1", "commands-me"])),
+        ("Last-Event-ID" = Option<String>, Header, description = "The last `id:` that was seen.",
+            example = "9f1c2e7ab0d34c55a6e8107f3b2d4c91:42"),
+    ),
+    responses(
+        (status = 200, description = "A stream without an end.", body = String,
+            content_type = "text/event-stream", example = json!(EXAMPLE)),
+        StreamProblems,
+    ))]
 pub(crate) async fn open(
     State(gateway): State<Arc<Gateway>>,
     Session(identity): Session,
@@ -156,6 +191,8 @@ impl Stream {
     fn write(&self, out: &[Outgoing], mut cursors: Vec<(StreamName, Version)>, text: &mut String) {
         for outgoing in out {
             if let Outgoing::Event(feed, frame) = outgoing {
+                // The write itself is the server's below: this is as far as a stream can see.
+                let _delivered = frame.deliver();
                 if let Some((_, last)) = cursors.iter_mut().find(|(name, _)| name == feed) {
                     *last = frame.version;
                 }

@@ -9,7 +9,6 @@ use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use sillage_kernel::wire::ServerMessage;
-use sillage_runtime::station;
 use sillage_store::clock;
 
 use crate::Gateway;
@@ -22,7 +21,16 @@ use crate::tokens::Identity;
 /// A socket reads into a buffer of this size; the default would cost 128 KiB a connection.
 const READ_BUFFER_BYTES: usize = 4 << 10;
 
-/// Opens a socket. Whoever has no good token is told so on it, and it is closed.
+/// Opens a socket.
+///
+/// Commands go up; events, receipts and answers come down. [/asyncapi.json](/asyncapi.json) describes its
+/// messages. Whoever has no good token is told so on the socket, and it is closed with 4401.
+#[utoipa::path(get, path = "/ws", tag = "feeds", operation_id = "socket",
+    responses(
+        (status = 101, description = "The socket is open."),
+        (status = 400, description = "This is not the opening of a WebSocket.", body = String,
+            content_type = "text/plain"),
+    ))]
 pub(crate) async fn open(
     State(gateway): State<Arc<Gateway>>,
     MaybeSession(identity): MaybeSession,
@@ -167,7 +175,7 @@ async fn send(
 fn deliver_span(outgoing: &Outgoing) -> Option<tracing::Span> {
     match outgoing {
         Outgoing::Event(_, frame) => {
-            frame.traceparent.as_deref().map(|context| station!("deliver", Some(context)))
+            Some(frame.deliver()).filter(|span| !span.is_disabled())
         }
         Outgoing::Direct(_) => None,
     }

@@ -8,6 +8,10 @@ use clap::Parser;
 
 use self::cli::{Cli, Command};
 
+/// A command is a few dozen small allocations, freed by other threads than those that made them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(serve) => cli::serve::run(serve),

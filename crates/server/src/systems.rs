@@ -4,12 +4,12 @@ pub mod likes;
 
 use std::sync::Arc;
 
-use axum::Router;
 use sillage_domains::likes::Likes;
 use sillage_gateway::{Gateway, MayReach};
 use sillage_kernel::Decider;
 use sillage_runtime::{ContentKey, Deciders};
 use sillage_store::views::ViewSet;
+use utoipa_axum::router::OpenApiRouter;
 
 /// The rules of all systems.
 pub fn deciders(key: ContentKey) -> Deciders {
@@ -21,9 +21,9 @@ pub fn views() -> ViewSet {
     ViewSet::default().with(likes::views::LikesTables)
 }
 
-/// The routes of all systems.
-pub fn routes() -> Router<Arc<Gateway>> {
-    Router::new().merge(likes::routes::routes())
+/// The routes of all systems, with their descriptions.
+pub fn routes() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::default().merge(likes::routes::routes())
 }
 
 /// Who may reach which streams; a category that is not here does not exist for people.

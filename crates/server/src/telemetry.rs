@@ -3,6 +3,8 @@
 #[cfg(feature = "otlp")]
 mod export;
 #[cfg(feature = "otlp")]
+mod http;
+#[cfg(feature = "otlp")]
 mod stations;
 
 use tracing_subscriber::layer::SubscriberExt;
@@ -19,7 +21,7 @@ pub struct Telemetry {
 /// Why it does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The address of the collector is not one: give it as `http://127.0.0.1:4318`.
+    /// The address of the collector cannot be used: give it as `http://127.0.0.1:4318`.
     #[error("traces cannot be sent to {endpoint:?}: {problem}")]
     Endpoint {
         /// Where they should go.

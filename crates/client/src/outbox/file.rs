@@ -28,7 +28,8 @@ const MAX_DONE: usize = 16;
 /// The side of the file that does not block.
 pub(super) struct FileKeeper {
     notes: Sender<Note>,
-    done: Receiver<Batch>,
+    /// Nothing once the thread has ended before its time.
+    done: Option<Receiver<Batch>>,
     thread: JoinHandle<()>,
 }
 
@@ -47,7 +48,7 @@ impl FileKeeper {
             .name("sillage-outbox".to_owned())
             .spawn(move || write_all(log, inbox, &outbox))
             .map_err(failed)?;
-        Ok((Self { notes, done, thread }, entries))
+        Ok((Self { notes, done: Some(done), thread }, entries))
     }
 
     pub(super) fn store(&mut self, entry: &Entry) -> Result<(), Error> {
@@ -62,10 +63,13 @@ impl FileKeeper {
     }
 
     pub(super) async fn stored(&mut self) -> Batch {
-        match self.done.recv().await {
-            Some(batch) => batch,
-            None => std::future::pending().await,
+        let Some(done) = &mut self.done else { return std::future::pending().await };
+        if let Some(batch) = done.recv().await {
+            return batch;
         }
+        self.done = None;
+        // Whatever waits to be stored will not be.
+        Batch { commands: usize::MAX, result: Err(Error::Outbox("its thread has ended".to_owned())) }
     }
 
     pub(super) async fn close(self) {

@@ -3,6 +3,9 @@
 //! No I/O and no clock. Of one feed, commands are sent in the order in which they came, and none overtakes one
 //! that is to be sent again.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -268,6 +271,7 @@ impl Commands {
     /// Lets what has waited long enough be sent again, and answers what is too old.
     pub(crate) fn tick(&mut self, now: Now) -> Vec<CommandId> {
         while let Some((_, command_id)) = self.wakes.first().copied().filter(|(at, _)| *at <= now.instant) {
+            self.wakes.pop_first();
             self.rest(command_id, State::Waiting);
         }
         let mut old = Vec::new();

@@ -6,6 +6,8 @@
 //! where the readers are. While a question is out, no other is asked of the same feed.
 
 mod feed;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

@@ -1,11 +1,13 @@
 //! The newest events of one feed, as finished frames, and everybody who follows it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::extract::ws::Utf8Bytes;
 use sillage_kernel::Version;
+use sillage_runtime::station;
+use tracing::Span;
 
 use super::connection::Connection;
 use super::lock;
@@ -14,6 +16,8 @@ use super::lock;
 pub(super) const MAX_BYTES: usize = 1 << 20;
 /// The most bytes of frames that one feed holds when all together hold too many.
 pub(super) const CROWDED_BYTES: usize = 16 << 10;
+/// How many deliveries of one frame are traced at most.
+pub(super) const MAX_TRACED_DELIVERIES: u32 = 8;
 
 /// An event as it goes out, encoded once for everybody.
 #[derive(Debug, Clone)]
@@ -23,7 +27,31 @@ pub struct Frame {
     /// The message.
     pub text: Utf8Bytes,
     /// The trace that it belongs to, if that is sampled.
-    pub traceparent: Option<Arc<str>>,
+    pub trace: Option<Arc<FrameTrace>>,
+}
+
+/// The trace that an event belongs to. It is told of the first deliveries only, or one event that thousands follow
+/// would be thousands of spans.
+#[derive(Debug)]
+pub struct FrameTrace {
+    traceparent: Box<str>,
+    delivered: AtomicU32,
+}
+
+impl FrameTrace {
+    pub(super) fn new(traceparent: &str) -> Arc<Self> {
+        Arc::new(Self { traceparent: traceparent.into(), delivered: AtomicU32::new(0) })
+    }
+}
+
+impl Frame {
+    /// The station of its delivery to one follower.
+    pub fn deliver(&self) -> Span {
+        let trace = self.trace.as_deref().filter(|trace| {
+            trace.delivered.fetch_add(1, Ordering::Relaxed) < MAX_TRACED_DELIVERIES
+        });
+        station!("deliver", trace.map(|trace| &*trace.traceparent))
+    }
 }
 
 /// A feed that somebody follows.

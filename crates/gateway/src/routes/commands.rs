@@ -11,12 +11,24 @@ use sillage_store::LedgerKey;
 
 use crate::Gateway;
 use crate::codes::{Code, Refusal};
+use crate::description::{CommandProblems, ReceiptProblems};
 use crate::journey::Journey;
 use crate::receive::{Incoming, JsonBody, action, read_message, traceparent};
 use crate::session::Session;
 use crate::tokens::Identity;
 
-/// `POST /api/commands`.
+/// Sends a command.
+///
+/// **Void**: the answer says that the command is settled, not how. What became of it comes by the stream: as
+/// events that carry the `command_id`, and as a receipt on all connections of the sender. Sent again with the
+/// same id, the command counts once and its receipt comes again; the same id with another content is a
+/// `conflict`. What the rules refuse is answered 202, too: its receipt says `rejected`.
+#[utoipa::path(post, path = "/api/commands", tag = "commands", operation_id = "send_command",
+    request_body(content = ref("#/components/schemas/Action"), content_type = "application/json"),
+    responses(
+        (status = 202, description = "Received and settled, whatever became of it. The body is empty."),
+        CommandProblems,
+    ))]
 pub(super) async fn post(
     State(gateway): State<Arc<Gateway>>,
     Session(identity): Session,
@@ -52,7 +64,17 @@ impl Gateway {
     }
 }
 
-/// `GET /api/commands/{command_id}`: what became of a command of one's own.
+/// Tells what became of a command of one's own.
+///
+/// For whoever missed the receipt. The ledger remembers 30 days.
+#[utoipa::path(get, path = "/api/commands/{command_id}", tag = "commands", operation_id = "receipt",
+    params(("command_id" = String, Path, description = "The id that the command was sent with, a UUID.",
+        example = "019bd64a-0800-7000-8000-000000000001")),
+    responses(
+        (status = 200, description = "The receipt, the same each time.", content_type = "application/json",
+            body = ref("#/components/schemas/Receipt")),
+        ReceiptProblems,
+    ))]
 pub(super) async fn receipt(
     State(gateway): State<Arc<Gateway>>,
     Session(identity): Session,

@@ -9,10 +9,12 @@ use axum::extract::State;
 use serde::Serialize;
 use sillage_kernel::{Tenant, Timestamp, UserId};
 use sillage_store::clock;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::Gateway;
 use crate::codes::{Code, Refusal};
+use crate::description::{GuestProblems, schemas};
 use crate::tokens::{Allowance, Grant};
 
 /// How long a guest stays.
@@ -21,14 +23,25 @@ const LIFETIME: Duration = Duration::from_secs(24 * 3_600);
 const TENANT: &str = "main";
 
 /// A new guest.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Guest {
+    /// Goes into `Authorization: Bearer …`.
     token: String,
+    #[schema(schema_with = schemas::user_id)]
     user_id: UserId,
+    /// Where guests belong.
+    #[schema(value_type = String, examples("main"))]
     tenant: Tenant,
+    #[schema(schema_with = schemas::timestamp)]
     expires_at: Timestamp,
 }
 
+/// Makes a guest.
+///
+/// A user and a token for whoever has none; it holds for a day. Guests may send fewer commands a second, and
+/// only so many new ones come in a second.
+#[utoipa::path(post, path = "/api/auth/guest", tag = "sign-in", operation_id = "new_guest", security(()),
+    responses((status = 200, description = "The guest.", body = Guest), GuestProblems))]
 pub(super) async fn post(State(gateway): State<Arc<Gateway>>) -> Result<Json<Guest>, Refusal> {
     gateway.limits.new_guest()?;
     let internal = |_| Refusal::new(Code::Internal, "A guest could not be named.");

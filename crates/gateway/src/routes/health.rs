@@ -7,35 +7,59 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
 use sillage_kernel::{Epoch, Position};
+use utoipa::ToSchema;
 
 use crate::Gateway;
+use crate::description::schemas;
 
 /// How the node stands.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Readiness {
+    /// Whether the views have caught up with the log as it was at the start.
     ready: bool,
+    /// What keeps the log.
+    #[schema(examples("journal"))]
     engine: &'static str,
+    #[schema(schema_with = schemas::epoch)]
     epoch: Epoch,
+    /// The last event of the log.
+    #[schema(schema_with = schemas::position)]
     head: Position,
+    /// How many sockets and streams are open.
     connections: usize,
     views: Vec<View>,
 }
 
-#[derive(Serialize)]
+/// How a view stands.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ViewStatus)]
 struct View {
+    #[schema(examples("likes"))]
     name: &'static str,
+    /// The log up to here is in the view.
+    #[schema(schema_with = schemas::position)]
     position: Position,
+    /// Why the view has stopped, if it has; its answers are stale then.
     #[serde(skip_serializing_if = "Option::is_none")]
     stopped: Option<String>,
 }
 
-/// `GET /healthz`: the process answers.
+/// Whether the process answers.
+#[utoipa::path(get, path = "/healthz", tag = "health", operation_id = "alive", security(()),
+    responses((status = 200, description = "It does.", body = String, content_type = "text/plain")))]
 pub(super) async fn alive() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: the views have caught up with the log as it was at the start. A view that has stopped does
-/// not keep the node from serving all others, and is named.
+/// Whether the node is ready.
+///
+/// It is once the views have caught up with the log as it was at the start. A view that has stopped does not
+/// keep the node from serving all others, and is named.
+#[utoipa::path(get, path = "/readyz", tag = "health", operation_id = "ready", security(()),
+    responses(
+        (status = 200, description = "It is.", body = Readiness),
+        (status = 503, description = "Not yet.", body = Readiness),
+    ))]
 pub(super) async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, Json<Readiness>) {
     let statuses = gateway.views.statuses();
     let ready = statuses.iter().all(|view| view.stopped.is_some() || view.position >= gateway.ready_at);
@@ -55,7 +79,9 @@ pub(super) async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, J
     (if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(readiness))
 }
 
-/// `GET /metrics`, as Prometheus reads it.
+/// Metrics, as Prometheus reads them.
+#[utoipa::path(get, path = "/metrics", tag = "health", operation_id = "metrics", security(()),
+    responses((status = 200, description = "The metrics.", body = String, content_type = "text/plain")))]
 pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> String {
     metrics::gauge!("sillage_connections").set(count(gateway.hub.connections()));
     let head = gateway.store.head();

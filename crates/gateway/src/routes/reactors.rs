@@ -11,13 +11,17 @@ use sillage_kernel::Position;
 use sillage_runtime::reactors::{Control, ControlError};
 use sillage_runtime::{ReactorHandle, ReactorStatus};
 use sillage_store::Parked;
+use utoipa::ToSchema;
 
 use super::outbox::Destination;
 use crate::Gateway;
 use crate::codes::{Code, Refusal};
+use crate::description::{ControlProblems, OperatorProblems, ParkedProblems, schemas};
 use crate::session::Operator;
 
-/// `GET /api/reactors`.
+/// Lists the destinations of the log.
+#[utoipa::path(get, path = "/api/reactors", tag = "operation", operation_id = "reactors",
+    responses((status = 200, description = "How each stands.", body = Vec<Destination>), OperatorProblems))]
 pub(super) async fn list(
     State(gateway): State<Arc<Gateway>>,
     Operator(_): Operator,
@@ -25,7 +29,16 @@ pub(super) async fn list(
     Json(gateway.reactors.iter().map(|reactor| Destination::from(&reactor.status())).collect())
 }
 
-/// `GET /api/reactors/{name}/parked`.
+/// Lists what is parked for a destination.
+///
+/// Only the events of one's own tenant.
+#[utoipa::path(get, path = "/api/reactors/{name}/parked", tag = "operation", operation_id = "parked",
+    params(("name" = String, Path, description = "The name of the destination.", example = "sockets")),
+    responses(
+        (status = 200, description = "In the order of the log.", content_type = "application/json",
+            body = ref("#/components/schemas/ParkedEvents")),
+        ParkedProblems,
+    ))]
 pub(super) async fn parked(
     State(gateway): State<Arc<Gateway>>,
     Operator(identity): Operator,
@@ -36,14 +49,28 @@ pub(super) async fn parked(
 }
 
 /// The body of an order; most need none.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct OrderBody {
+    /// Of the parked event, or where to go back to.
+    #[schema(schema_with = schemas::position, required = false)]
     position: Option<Position>,
 }
 
-/// `POST /api/reactors/{name}/{pause|resume|retry|skip|rewind}`. `skip` and `rewind` need a position; `retry`
-/// without one tries everything.
+/// Gives a destination an order.
+///
+/// * `pause` and `resume`: it waits until told to go on, even after a restart.
+/// * `retry`: tries what is parked again: one event and what waits behind it, or without a position everything.
+/// * `skip`: gives up a parked event, and tries what waits behind it. Needs its position.
+/// * `rewind`: goes back to a position, and forgets what is parked after it. Everything after it goes out again.
+#[utoipa::path(post, path = "/api/reactors/{name}/{order}", tag = "operation", operation_id = "order",
+    params(
+        ("name" = String, Path, description = "The name of the destination.", example = "sockets"),
+        ("order" = String, Path, description = "`pause`, `resume`, `retry`, `skip` or `rewind`.",
+            example = "pause"),
+    ),
+    request_body(content = Option<OrderBody>, description = "May be left out where no position is needed."),
+    responses((status = 204, description = "It is done, durably."), ControlProblems))]
 pub(super) async fn order(
     State(gateway): State<Arc<Gateway>>,
     Operator(_): Operator,
@@ -51,11 +78,12 @@ pub(super) async fn order(
     body: Bytes,
 ) -> Result<StatusCode, Refusal> {
     let reactor = find(&gateway, &name)?;
-    let OrderBody { position } = if body.is_empty() {
-        OrderBody::default()
+    let body: Option<OrderBody> = if body.is_empty() {
+        None
     } else {
         serde_json::from_slice(&body).map_err(|error| Refusal::field("position", error.to_string()))?
     };
+    let OrderBody { position } = body.unwrap_or_default();
     let needed = || position.ok_or_else(|| Refusal::field("position", "is missing"));
     let control = match order.as_str() {
         "pause" => Control::Pause,

@@ -274,9 +274,20 @@ impl Shard {
 
     /// Hands on all receipts of a turn at once, so that a connection is woken once.
     fn deliver(&mut self) {
-        if !self.settled.is_empty() {
-            self.sink.deliver(&self.settled);
-            self.settled.clear();
+        if self.settled.is_empty() {
+            return;
+        }
+        self.sink.deliver(&self.settled);
+        let [mut applied, mut unchanged, mut rejected] = [0, 0, 0];
+        for Settled { receipt, .. } in self.settled.drain(..) {
+            *match receipt.outcome {
+                Outcome::Applied { .. } => &mut applied,
+                Outcome::Unchanged => &mut unchanged,
+                Outcome::Rejected(_) => &mut rejected,
+            } += 1;
+        }
+        for (outcome, count) in [("applied", applied), ("unchanged", unchanged), ("rejected", rejected)] {
+            metrics::counter!("sillage_receipts_total", "outcome" => outcome).increment(count);
         }
     }
 }

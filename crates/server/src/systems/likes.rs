@@ -1,5 +1,6 @@
 //! Likes at the edge.
 
+mod description;
 pub mod routes;
 pub mod views;
 

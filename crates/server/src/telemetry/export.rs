@@ -7,7 +7,7 @@ use std::env;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
-use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::EnvResourceDetector;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::TelemetryError;
+use super::http::Http;
 
 /// How many finished spans wait at most.
 const QUEUE_SPANS: usize = 4_096;
@@ -23,7 +24,7 @@ const QUEUE_SPANS: usize = 4_096;
 const BATCH_SPANS: usize = 512;
 /// How long a span waits for others to go with.
 const GATHER: Duration = Duration::from_millis(250);
-/// How long a collector has to take a batch, with all attempts.
+/// How long a batch is tried again.
 const EXPORT_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a stop waits for the last spans to go.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);
@@ -44,19 +45,25 @@ fn dropped(reason: &'static str, spans: u64) {
     metrics::counter!("sillage_trace_spans_dropped_total", "reason" => reason).increment(spans);
 }
 
+/// Is never sent: the sender is only dropped.
+enum Never {}
+
 /// The task that sends them.
 pub(super) struct Export {
-    stop: oneshot::Sender<()>,
+    stop: oneshot::Sender<Never>,
     task: JoinHandle<()>,
 }
 
 impl Export {
     /// Starts on the current runtime, for a collector's address without a path.
     pub(super) fn start(collector: &str) -> Result<(Queue, Self), TelemetryError> {
-        let exporter = exporter(collector).map_err(|error| TelemetryError::Endpoint {
-            endpoint: collector.to_owned(),
-            problem: error.to_string(),
-        })?;
+        let refused = |problem| TelemetryError::Endpoint { endpoint: collector.to_owned(), problem };
+        if !collector.starts_with("http://") {
+            let problem =
+                "it must begin with http://; to go on with TLS is the work of a collector beside the server";
+            return Err(refused(problem.to_owned()));
+        }
+        let exporter = exporter(collector).map_err(|error| refused(error.to_string()))?;
         let (sender, queue) = mpsc::channel(QUEUE_SPANS);
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(run(queue, stopped, exporter));
@@ -66,8 +73,8 @@ impl Export {
     /// Sends what waits, and ends.
     pub(super) async fn stop(self) {
         let Self { stop, mut task } = self;
-        // Nobody listens only if the task has ended.
-        drop(stop.send(()));
+        // Dropping it asks the task to end.
+        drop(stop);
         if timeout(STOP_PATIENCE, &mut task).await.is_err() {
             task.abort();
         }
@@ -76,8 +83,8 @@ impl Export {
 
 fn exporter(collector: &str) -> Result<SpanExporter, ExporterBuildError> {
     let endpoint = format!("{}/v1/traces", collector.trim_end_matches('/'));
-    let builder = SpanExporter::builder().with_http().with_endpoint(endpoint).with_timeout(EXPORT_PATIENCE);
-    let mut exporter = builder.build()?;
+    let builder = SpanExporter::builder().with_http().with_http_client(Http::new());
+    let mut exporter = builder.with_endpoint(endpoint).with_timeout(EXPORT_PATIENCE).build()?;
     let name = env::var("OTEL_SERVICE_NAME").unwrap_or_else(|_| "sillage".to_owned());
     let resource = Resource::builder_empty()
         .with_service_name(name)
@@ -90,7 +97,7 @@ fn exporter(collector: &str) -> Result<SpanExporter, ExporterBuildError> {
 
 async fn run(
     mut queue: mpsc::Receiver<SpanData>,
-    mut stopped: oneshot::Receiver<()>,
+    mut stopped: oneshot::Receiver<Never>,
     exporter: SpanExporter,
 ) {
     let mut collector = Collector::Answers;

@@ -171,7 +171,12 @@ async fn those_who_look_after_it_need_no_token() {
     let (status, metrics) = running.client.get("/metrics", "").await;
     let metrics = metrics.as_str().unwrap();
     assert_eq!(status, 200);
-    for line in ["sillage_log_head 1", "sillage_view_position{view=\"likes\"} 1", "sillage_connections 0"] {
+    for line in [
+        "sillage_log_head 1",
+        "sillage_view_position{view=\"likes\"} 1",
+        "sillage_connections 0",
+        "sillage_receipts_total{outcome=\"applied\"} 1",
+    ] {
         assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
     }
     assert!(!metrics.contains("alice"), "no user is a label");

@@ -21,8 +21,10 @@ const TARGETS: u64 = 5;
 /// How many commands each user sends before waiting for receipts.
 const IN_FLIGHT: usize = 8;
 
-/// What the clients were told: each command with its first receipt.
+/// What the clients were told: each command with whoever sent it and its first receipt.
 type Receipts = Arc<Mutex<BTreeMap<Uuid, (String, Value)>>>;
+/// Every command that was ever sent, as it was sent.
+type Sent = Arc<Mutex<BTreeMap<Uuid, Value>>>;
 
 /// Sends likes until the server is gone. What was sent and never answered is sent again in the next round.
 async fn click(
@@ -30,6 +32,7 @@ async fn click(
     user: usize,
     receipts: Receipts,
     unanswered: Arc<Mutex<BTreeMap<Uuid, Value>>>,
+    sent: Sent,
 ) {
     let token = client.token(&format!("u{user}"), &[]);
     let mut socket = client.socket(&token).await;
@@ -46,6 +49,7 @@ async fn click(
             });
             let id: Uuid = message["command_id"].as_str().unwrap().parse().unwrap();
             unanswered.lock().unwrap().insert(id, message.clone());
+            sent.lock().unwrap().insert(id, message.clone());
             outstanding.insert(id);
             use futures_util::SinkExt;
             let text = tokio_tungstenite::tungstenite::Message::text(message.to_string());
@@ -75,7 +79,7 @@ async fn check_receipts(client: &Client, receipts: &BTreeMap<Uuid, (String, Valu
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heavy_a_kill_loses_nothing_that_was_acknowledged() {
     let folder = TempDir::new().unwrap();
-    let receipts = Receipts::default();
+    let (receipts, sent) = (Receipts::default(), Sent::default());
     let unanswered: Vec<_> = (0..USERS).map(|_| Arc::default()).collect();
     let mut checked = BTreeSet::new();
     for round in 0..ROUNDS {
@@ -84,7 +88,13 @@ async fn heavy_a_kill_loses_nothing_that_was_acknowledged() {
             .iter()
             .enumerate()
             .map(|(user, left)| {
-                tokio::spawn(click(server.client.clone(), user, Arc::clone(&receipts), Arc::clone(left)))
+                tokio::spawn(click(
+                    server.client.clone(),
+                    user,
+                    Arc::clone(&receipts),
+                    Arc::clone(left),
+                    Arc::clone(&sent),
+                ))
             })
             .collect();
         let before = receipts.lock().unwrap().len();
@@ -113,9 +123,26 @@ async fn heavy_a_kill_loses_nothing_that_was_acknowledged() {
             receipts.lock().unwrap().entry(id).or_insert((format!("u{user}"), receipt));
         }
     }
+    resend_all(&server.client, &sent.lock().unwrap().clone(), &receipts.lock().unwrap().clone()).await;
     check_view(&server.client, folder.path()).await;
     server.kill();
     check_log(folder.path(), &receipts.lock().unwrap()).await;
+}
+
+/// Everything is sent once more, and hears what it heard first.
+async fn resend_all(
+    client: &Client,
+    sent: &BTreeMap<Uuid, Value>,
+    receipts: &BTreeMap<Uuid, (String, Value)>,
+) {
+    assert_eq!(sent.len(), receipts.len());
+    for user in (0..USERS).map(|n| format!("u{n}")) {
+        let mut socket = client.socket(&client.token(&user, &[])).await;
+        for (id, (_, receipt)) in receipts.iter().filter(|(_, (sender, _))| *sender == user) {
+            socket.send(&sent[id]).await;
+            assert_eq!(&socket.next_of("receipt").await, receipt);
+        }
+    }
 }
 
 /// Every command that was answered stands in the log exactly once, with the versions that it was told; and

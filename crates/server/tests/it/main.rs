@@ -8,3 +8,5 @@ mod readme;
 mod sockets;
 mod stalled;
 mod support;
+#[cfg(feature = "otlp")]
+mod traces;

@@ -50,9 +50,15 @@ pub(crate) struct Process {
 impl Process {
     /// Starts the binary on a folder, and waits until it listens.
     pub(crate) fn start(data: &Path) -> Self {
+        Self::start_with(data, &[])
+    }
+
+    /// Starts the binary on a folder, with more arguments, and waits until it listens.
+    pub(crate) fn start_with(data: &Path, arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sillage"))
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
+            .args(arguments)
             .env("SILLAGE_LOG", "error")
             .stdout(Stdio::piped())
             .spawn()
@@ -61,6 +67,13 @@ impl Process {
         let line = lines.next().expect("the server says where it listens").unwrap();
         let address = line.rsplit_once("http://").unwrap().1.to_owned();
         Self { child, client: Client::new(address, data) }
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn terminate(mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(self.child.wait().unwrap().success());
     }
 
     /// Ends it with SIGKILL, as a loss of power ends it for everybody but the kernel.

@@ -188,13 +188,19 @@ impl Feed {
     }
 
     pub(super) fn subscribed(&mut self, epoch: &Epoch, head: Version) {
-        if let Account::Asked { since, .. } = &self.account {
-            let last = match since {
-                Since::Start => Version::ZERO,
-                Since::Now => head,
-                Since::After { last_sequence, .. } => *last_sequence,
-            };
-            self.account = Account::After { epoch: epoch.clone(), last };
+        match &self.account {
+            Account::None | Account::Resting(_) => return,
+            Account::Asked { since, .. } => {
+                let last = match since {
+                    Since::Start => Version::ZERO,
+                    Since::Now => head,
+                    Since::After { last_sequence, .. } => *last_sequence,
+                };
+                self.account = Account::After { epoch: epoch.clone(), last };
+            }
+            // An answer that is not waited for any longer, or the one that came before was not: what follows may
+            // not be what is next.
+            Account::After { .. } => self.ask = Ask::Again,
         }
         let Account::After { last, .. } = self.account else { return };
         let message = FeedMessage::Subscribed { epoch: epoch.clone(), current_sequence: head };
@@ -235,7 +241,11 @@ impl Feed {
                 reader.forget(epoch);
             }
         }
-        self.account = Account::After { epoch: epoch.clone(), last: Version::ZERO };
+        // Asked, the server goes on to answer; unasked, it only goes on.
+        match &mut self.account {
+            Account::Asked { since, .. } => *since = Since::Start,
+            account => *account = Account::After { epoch: epoch.clone(), last: Version::ZERO },
+        }
     }
 
     pub(super) fn snapshot(&mut self, number: Version, state: &Value, bytes: usize) {

@@ -2,33 +2,48 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 use sillage_domains::likes::{LikesCommand, LikesView, stream_of};
 use sillage_gateway::Gateway;
 use sillage_gateway::codes::Refusal;
+use sillage_gateway::description::{CommandProblems, QueryProblems, schemas};
 use sillage_gateway::receive::{FlatCommand, JsonBody, traceparent};
 use sillage_gateway::session::Session;
 use sillage_kernel::{DomainCommand, LogPosition, Position, Version, View};
 use sillage_runtime::station;
 use sillage_store::views::{Answer, Freshness};
 use tracing::field;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use super::description::{LikesBody, document, golden};
 use super::views::{LikesOfTarget, likes_of};
 
 /// Tells that an answer comes from a view that has stopped.
 pub const STALE: HeaderName = HeaderName::from_static("sillage-stale");
 
-pub(crate) fn routes() -> Router<Arc<Gateway>> {
-    Router::new().route("/api/social/likes", post(like)).route("/api/social/likes/{target_id}", get(read))
+pub(crate) fn routes() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::with_openapi(document()).routes(routes!(like)).routes(routes!(read))
 }
 
-/// `POST /api/social/likes`: an alias that builds the same command as `POST /api/commands`.
+/// Likes a target, or no longer does.
+///
+/// An alias that builds the same command as `POST /api/commands` with the feed `like-{targetId}`. **Void**: 202
+/// says that the command is settled, not how. It is acknowledged by a `LikeSetEvent` with its `commandId`, and
+/// by a receipt: `unchanged` if everything was so already, `rejected` with `likes_closed` while a moderator has
+/// closed the target, or with `not_moderator` if somebody without the scope `moderate` closes or opens one.
+#[utoipa::path(post, path = "/api/social/likes", tag = "likes", operation_id = "like",
+    request_body = LikesBody,
+    responses(
+        (status = 202, description = "Received and settled, whatever became of it. The body is empty."),
+        CommandProblems,
+    ))]
 async fn like(
     State(gateway): State<Arc<Gateway>>,
     Session(identity): Session,
@@ -46,17 +61,38 @@ struct Wanted {
 }
 
 /// The likes of a target, as one user sees them.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = LikesOfTarget, examples(json!(golden!("likes-of-target"))))]
 struct LikesDto {
     target_id: String,
+    /// How many like it.
     count: u64,
+    /// Whether I do.
     me: bool,
+    /// The number of the last event of the target.
+    #[schema(schema_with = schemas::sequence_number)]
     version: Version,
+    #[schema(schema_with = schemas::position)]
     position: Position,
 }
 
-/// `GET /api/social/likes/{targetId}`.
+/// Tells how many like a target, and whether I do.
+///
+/// A target that nobody ever liked has none.
+#[utoipa::path(get, path = "/api/social/likes/{target_id}", tag = "likes", operation_id = "likes_of_target",
+    params(
+        ("target_id" = String, Path, description = "What is liked: 1 to 200 printable characters without \
+            spaces.", example = "article-1"),
+        ("at_least" = Option<String>, Query, description = "The position that the answer shall reflect: \
+            `epoch:position`, or a number for the current log, such as the `position` of a receipt. It is \
+            waited for up to two seconds.", example = "1207"),
+    ),
+    responses(
+        (status = 200, description = "As the view has it.", body = LikesDto,
+            headers(("sillage-stale" = String, description = "`true` if the view has stopped."))),
+        QueryProblems,
+    ))]
 async fn read(
     State(gateway): State<Arc<Gateway>>,
     Session(identity): Session,

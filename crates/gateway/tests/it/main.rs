@@ -1,0 +1,3 @@
+//! The gateway's messages, as `protocol/` has them.
+
+mod golden;

@@ -1,0 +1,89 @@
+//! The payloads of the journal's records, locked by golden files.
+
+use std::path::Path;
+
+use sillage_kernel::event::Link;
+use sillage_kernel::{
+    Checksum, CommandId, ContentHash, Event, EventId, Metadata, NewEvent, Outcome, Position, Receipt,
+    Rejection, Timestamp, Version,
+};
+use sillage_store::event_store::codec::{decode_event, decode_ledger, encode_event, encode_ledger};
+use sillage_store::{LedgerEntry, LedgerKey};
+use uuid::Uuid;
+
+fn event() -> Event {
+    let command_id = Some(CommandId(Uuid::from_u128(2)));
+    let metadata =
+        Metadata { command_id, user_id: Some("alice".parse().unwrap()), schema: 1, ..Metadata::default() };
+    let id = EventId(Uuid::from_u128(0x019b_d64a_0800_7000_8000_0000_0000_0001));
+    let new = NewEvent::new(id, "LikeSetEvent", r#"{"count":1}"#.into(), metadata);
+    let (tenant, stream) = ("main".parse().unwrap(), "like-é".parse().unwrap());
+    let (version, recorded_at) = (Version::new(1), Timestamp::from_micros(1_768_826_734_592_001));
+    let link = Link { tenant: &tenant, stream: &stream, version, id, recorded_at, digest: new.digest };
+    let checksum = Checksum::START.next(&link);
+    let NewEvent { event_type, data, metadata, metadata_json, .. } = new;
+    let position = Position::new(7);
+    Event {
+        position,
+        tenant,
+        stream,
+        version,
+        id,
+        event_type,
+        data,
+        metadata,
+        metadata_json,
+        recorded_at,
+        checksum,
+    }
+}
+
+fn ledger(outcome: Outcome) -> (LedgerKey, LedgerEntry, Timestamp) {
+    let command_id = CommandId(Uuid::from_u128(2));
+    let key = LedgerKey { tenant: "main".parse().unwrap(), principal: "alice".parse().unwrap(), command_id };
+    let receipt =
+        Receipt { stream: "like-é".parse().unwrap(), command_id, outcome, position: Position::new(7) };
+    (
+        key,
+        LedgerEntry { content: ContentHash([9; 16]), receipt },
+        Timestamp::from_micros(1_768_826_734_592_001),
+    )
+}
+
+/// Compares with a golden file of hexadecimal; `UPDATE_GOLDEN=1` writes it.
+fn check(name: &str, payload: &[u8]) {
+    let hex: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&file, format!("{hex}\n")).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&file).unwrap().trim(), hex, "the format of {name} has changed");
+}
+
+#[test]
+fn an_event_is_stored_as_ever() {
+    let mut payload = Vec::new();
+    encode_event(&event(), &mut payload);
+    check("event.hex", &payload);
+    assert_eq!(decode_event(&payload).unwrap(), event());
+    for cut in 0..payload.len() {
+        assert!(decode_event(&payload[..cut]).is_err(), "{cut}");
+    }
+}
+
+#[test]
+fn a_ledger_entry_is_stored_as_ever() {
+    let details = serde_json::json!({"closedBy": "mo"});
+    let rejection = Rejection { details, ..Rejection::new("likes_closed", "No more.") };
+    for (name, outcome) in [
+        ("ledger-applied.hex", Outcome::Applied { versions: vec![Version::new(1), Version::new(2)] }),
+        ("ledger-unchanged.hex", Outcome::Unchanged),
+        ("ledger-rejected.hex", Outcome::Rejected(rejection)),
+    ] {
+        let (key, entry, at) = ledger(outcome);
+        let mut payload = Vec::new();
+        encode_ledger(&key, &entry, at, &mut payload);
+        check(name, &payload);
+        assert_eq!(decode_ledger(&payload).unwrap(), (key, entry, at));
+    }
+}

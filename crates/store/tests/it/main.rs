@@ -1,0 +1,5 @@
+//! What the store keeps beside the log, and the shapes in which it keeps it. The contract of the engines is
+//! asked in `sillage-conformance`.
+
+mod codec;
+mod views;
