@@ -42,7 +42,8 @@ pub struct Timing {
     pub backoff: Duration,
     /// The longest such pause, before the jitter.
     pub max_backoff: Duration,
-    /// A server that was silent for so long is asked for a sign of life.
+    /// A server that was silent for so long is asked for a sign of life. A connection that lasted as long has
+    /// not failed: after its end the pauses begin anew.
     pub ping: Duration,
     /// A server that was silent for so long is taken to be gone.
     pub silence: Duration,

@@ -34,8 +34,12 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str) -> Result<()
             "enum" => says.as_array().is_some_and(|values| values.contains(value)),
             "minimum" => value.as_f64().is_none_or(|number| number >= says.as_f64().unwrap()),
             "maximum" => value.as_f64().is_none_or(|number| number <= says.as_f64().unwrap()),
-            "minLength" => value.as_str().is_none_or(|text| text.chars().count() as u64 >= says.as_u64().unwrap()),
-            "maxLength" => value.as_str().is_none_or(|text| text.chars().count() as u64 <= says.as_u64().unwrap()),
+            "minLength" => {
+                value.as_str().is_none_or(|text| text.chars().count() as u64 >= says.as_u64().unwrap())
+            }
+            "maxLength" => {
+                value.as_str().is_none_or(|text| text.chars().count() as u64 <= says.as_u64().unwrap())
+            }
             "format" => value.as_str().is_none_or(|text| is_of_format(says, text)),
             "anyOf" | "oneOf" => {
                 let choices = says.as_array().unwrap().iter();

@@ -23,7 +23,7 @@ const READ_BUFFER_BYTES: usize = 4 << 10;
 
 /// Opens a socket.
 ///
-/// Commands go up; events, receipts and answers come down. [/asyncapi.json](/asyncapi.json) describes its
+/// Commands go up; events, receipts and answers come down. `/asyncapi.json` describes its
 /// messages. Whoever has no good token is told so on the socket, and it is closed with 4401.
 #[utoipa::path(get, path = "/ws", tag = "feeds", operation_id = "socket",
     responses(
@@ -174,9 +174,7 @@ async fn send(
 
 fn deliver_span(outgoing: &Outgoing) -> Option<tracing::Span> {
     match outgoing {
-        Outgoing::Event(_, frame) => {
-            Some(frame.deliver()).filter(|span| !span.is_disabled())
-        }
+        Outgoing::Event(_, frame) => Some(frame.deliver()).filter(|span| !span.is_disabled()),
         Outgoing::Direct(_) => None,
     }
 }

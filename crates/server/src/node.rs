@@ -240,12 +240,13 @@ fn metrics_recorder() -> PrometheusHandle {
     HANDLE.get_or_init(install).clone()
 }
 
-/// Resolves when the process is asked to end.
+/// Resolves when the process is asked to end, from this call on. Call it on a runtime.
 pub fn asked_to_stop() -> impl Future<Output = ()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let wait = |kind| async move {
-        match signal(kind) {
-            Ok(mut signal) => drop(signal.recv().await),
+    use tokio::signal::unix::{Signal, SignalKind, signal};
+    let [terminate, interrupt] = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let wait = |signal| async move {
+        match signal {
+            Ok(mut signal) => drop(Signal::recv(&mut signal).await),
             Err(error) => {
                 tracing::error!(%error, "signals cannot be heard");
                 std::future::pending().await
@@ -254,8 +255,8 @@ pub fn asked_to_stop() -> impl Future<Output = ()> {
     };
     async move {
         tokio::select! {
-            () = wait(SignalKind::terminate()) => {}
-            () = wait(SignalKind::interrupt()) => {}
+            () = wait(terminate) => {}
+            () = wait(interrupt) => {}
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::tokens::TokenArgs;
 /// How many users the sockets are of.
 const USERS: usize = 16;
 
-/// Opens sockets, and looks how the server grows.
+/// Opens sockets, and looks how the server grows. It should be fresh: one that was busy before has memory to spare.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Idle {
     /// Where the server is.

@@ -26,7 +26,7 @@ pub(super) struct Link {
     timing: Timing,
     status: watch::Sender<Status>,
     state: State,
-    /// How often in a row there was no connection, or one that said nothing.
+    /// How often in a row there was no connection, or one that did not last.
     failures: u32,
     wanted: Wanted,
     /// A token that the server did not take; to be given it again helps nobody.
@@ -53,6 +53,7 @@ enum Opening {
 struct Open {
     connection: Connection,
     token: String,
+    since: Instant,
     /// When the server last said something.
     heard: Instant,
     asked: Asked,
@@ -142,7 +143,7 @@ impl Link {
     /// The server has answered: the token holds.
     pub(super) fn is_signed_in(&mut self) {
         if *self.status.borrow() != Status::Connected {
-            (self.failures, self.wanted, self.refused) = (0, Wanted::Any, None);
+            (self.wanted, self.refused) = (Wanted::Any, None);
             self.tell(Status::Connected);
         }
     }
@@ -200,12 +201,13 @@ impl Link {
             Opening::Open(mut connection, token) => {
                 // The answer says that the token holds.
                 connection.push(PING);
-                let (heard, asked) = (Instant::now(), Asked::Yes);
+                let (since, asked) = (Instant::now(), Asked::Yes);
                 let connection = *connection;
                 self.state = State::Open(Box::new(Open {
                     connection,
                     token,
-                    heard,
+                    since,
+                    heard: since,
                     asked,
                     announced: None,
                     refresh: None,
@@ -253,6 +255,9 @@ impl Link {
         let before = std::mem::replace(&mut self.state, State::Parked);
         let State::Open(open) = before else { return LinkEvent::Nothing };
         tracing::debug!(code, reason, "the connection is closed");
+        if open.since.elapsed() >= self.timing.ping {
+            self.failures = 0;
+        }
         match verdict(*code, reason, open.announced) {
             Verdict::Reconnect { after } => self.wait(after),
             Verdict::TooLarge => {

@@ -129,6 +129,20 @@ async fn other_ends_are_come_back_from() {
 }
 
 #[tokio::test]
+async fn a_server_that_always_leaves_is_come_back_to_less_and_less_often() {
+    let server = Server::start().await;
+    let mut options = options(&server);
+    options.timing.backoff = Duration::from_millis(30);
+    options.timing.max_backoff = Duration::from_secs(10);
+    let _client = Client::connect(options).await.unwrap();
+    let began = Instant::now();
+    for _ in 0..5 {
+        server.welcome().await.close(1001, "going away").await;
+    }
+    assert!(began.elapsed() >= Duration::from_millis(30 + 60 + 120 + 240), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn a_server_that_is_not_there_is_waited_for() {
     let server = Server::start().await;
     let url = server.url();
@@ -155,6 +169,17 @@ async fn a_silent_server_is_asked_and_then_left() {
     peer.say(&json!({"type": "pong"})).await;
     peer.expect("ping").await;
     status(&client, Status::Connected).await;
+    status(&client, Status::Offline).await;
+    server.welcome().await;
+}
+
+#[tokio::test]
+async fn a_server_that_never_lets_one_in_is_left() {
+    let server = Server::start().await;
+    let mut options = options(&server);
+    options.timing.connect = Duration::from_millis(50);
+    let client = Client::connect(options).await.unwrap();
+    let _guest = server.keep_waiting().await;
     status(&client, Status::Offline).await;
     server.welcome().await;
 }

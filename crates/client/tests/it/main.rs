@@ -7,6 +7,7 @@ mod feeds;
 mod files;
 mod links;
 mod peer;
+mod raw;
 
 use std::future::Future;
 use std::time::Duration;

@@ -23,6 +23,8 @@ pub(crate) struct Peer {
     waiting: VecDeque<Value>,
     /// The token that the client came with.
     pub(crate) token: String,
+    /// How many frames it has sent.
+    pub(crate) frames: usize,
 }
 
 impl Server {
@@ -53,9 +55,14 @@ impl Server {
                 Ok(response)
             };
             let socket = accept_hdr_async(stream, read_token).await.unwrap();
-            Peer { socket, waiting: VecDeque::new(), token }
+            Peer { socket, waiting: VecDeque::new(), token, frames: 0 }
         })
         .await
+    }
+
+    /// The next connection, which is not answered.
+    pub(crate) async fn keep_waiting(&self) -> TcpStream {
+        soon(self.listener.accept()).await.unwrap().0
     }
 
     /// The next connection, whose token is found good.
@@ -80,6 +87,7 @@ impl Peer {
         while self.waiting.is_empty() {
             if let Message::Text(text) = soon(self.socket.next()).await.expect("the client is gone").unwrap()
             {
+                self.frames += 1;
                 self.waiting.extend(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
             }
         }

@@ -157,8 +157,9 @@ fn closes() -> Value {
         let (code, reason) = close.frame();
         json!({ "code": code, "reason": reason, "about": close.about(), "sent_by_ws": true })
     });
-    let foreign =
-        FOREIGN_CLOSES.iter().map(|(code, about)| json!({ "code": code, "about": about, "sent_by_ws": false }));
+    let foreign = FOREIGN_CLOSES
+        .iter()
+        .map(|(code, about)| json!({ "code": code, "about": about, "sent_by_ws": false }));
     own.chain(foreign).collect()
 }
 

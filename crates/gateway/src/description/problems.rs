@@ -6,9 +6,7 @@ use std::fmt::Write as _;
 use axum::http::StatusCode;
 use utoipa::IntoResponses;
 use utoipa::openapi::schema::Type;
-use utoipa::openapi::{
-    ContentBuilder, HeaderBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder,
-};
+use utoipa::openapi::{ContentBuilder, HeaderBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder};
 
 use crate::codes::{Advice, Code};
 

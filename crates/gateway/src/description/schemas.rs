@@ -21,11 +21,7 @@ const GOLDEN: &[(&str, &[&str])] = &[
     ("Action", &[golden!("client-action")]),
     (
         "Subscribe",
-        &[
-            golden!("client-subscribe"),
-            golden!("client-subscribe-resume"),
-            golden!("client-subscribe-now"),
-        ],
+        &[golden!("client-subscribe"), golden!("client-subscribe-resume"), golden!("client-subscribe-now")],
     ),
     ("Unsubscribe", &[golden!("client-unsubscribe")]),
     ("Sync", &[golden!("client-sync")]),

@@ -47,9 +47,10 @@ impl FrameTrace {
 impl Frame {
     /// The station of its delivery to one follower.
     pub fn deliver(&self) -> Span {
-        let trace = self.trace.as_deref().filter(|trace| {
-            trace.delivered.fetch_add(1, Ordering::Relaxed) < MAX_TRACED_DELIVERIES
-        });
+        let trace = self
+            .trace
+            .as_deref()
+            .filter(|trace| trace.delivered.fetch_add(1, Ordering::Relaxed) < MAX_TRACED_DELIVERIES);
         station!("deliver", trace.map(|trace| &*trace.traceparent))
     }
 }

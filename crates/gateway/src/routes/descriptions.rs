@@ -54,7 +54,10 @@ pub(super) async fn asyncapi(Extension(written): Written) -> impl IntoResponse {
     json(&written, |documents| &documents.asyncapi)
 }
 
-fn json(written: &OnceLock<Documents>, which: fn(&Documents) -> &axum::body::Bytes) -> impl IntoResponse + use<> {
+fn json(
+    written: &OnceLock<Documents>,
+    which: fn(&Documents) -> &axum::body::Bytes,
+) -> impl IntoResponse + use<> {
     let documents = written.get().expect("the router is only handed out once it is described");
     let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")];
     (headers, which(documents).clone())

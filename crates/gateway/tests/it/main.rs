@@ -1,3 +1,5 @@
 //! The gateway's messages, as `protocol/` has them.
 
+#![cfg(test)]
+
 mod golden;

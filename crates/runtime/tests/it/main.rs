@@ -1,5 +1,7 @@
 //! What moves, tested on engines that fail.
 
+#![cfg(test)]
+
 mod bus;
 mod faulty;
 mod reactors;

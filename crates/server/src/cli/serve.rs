@@ -37,8 +37,10 @@ pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
     runtime.block_on(async {
         let telemetry = telemetry::start(collector)?;
         let node = Node::start(Config { traces_per_second, ..Config::new(listen, data) }).await?;
+        // Whoever reads the line below may ask at once.
+        let asked = asked_to_stop();
         println!("Sillage is listening on http://{}", node.address());
-        asked_to_stop().await;
+        asked.await;
         let closed = node.stop().await;
         tracing::info!(connections = closed, "stopped");
         telemetry.stop().await;

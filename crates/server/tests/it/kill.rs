@@ -123,10 +123,12 @@ async fn heavy_a_kill_loses_nothing_that_was_acknowledged() {
             receipts.lock().unwrap().entry(id).or_insert((format!("u{user}"), receipt));
         }
     }
-    resend_all(&server.client, &sent.lock().unwrap().clone(), &receipts.lock().unwrap().clone()).await;
+    let receipts = receipts.lock().unwrap().clone();
+    let sent = sent.lock().unwrap().clone();
+    resend_all(&server.client, &sent, &receipts).await;
     check_view(&server.client, folder.path()).await;
     server.kill();
-    check_log(folder.path(), &receipts.lock().unwrap()).await;
+    check_log(folder.path(), &receipts).await;
 }
 
 /// Everything is sent once more, and hears what it heard first.

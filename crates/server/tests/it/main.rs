@@ -1,5 +1,8 @@
 //! The server as its users meet it.
 
+#![cfg(test)]
+
+mod descriptions;
 mod http;
 mod kill;
 mod malformed;

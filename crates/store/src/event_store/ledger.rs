@@ -119,7 +119,7 @@ mod tests {
         let memory = Duration::from_secs(100);
         let mut index = LedgerIndex::new(LedgerLimits { memory, max_commands: 100 });
         for n in 0..15 {
-            index.insert(&key(n), n, second(n as u64));
+            index.insert(&key(n.into()), n, second(n));
         }
         assert_eq!(index.find(&key(3)), Some(3));
         assert_eq!(index.find(&key(99)), None);

@@ -1,5 +1,7 @@
 //! What the store keeps beside the log, and the shapes in which it keeps it. The contract of the engines is
 //! asked in `sillage-conformance`.
 
+#![cfg(test)]
+
 mod codec;
 mod views;
