@@ -57,3 +57,85 @@ fn expiry_warning() -> axum::extract::ws::Utf8Bytes {
     let message = ServerMessage::Error(refusal.on_socket(None));
     serde_json::to_string(&message).expect("a message has only string keys and no failing parts").into()
 }
+
+#[cfg(test)]
+mod tests {
+    use sillage_kernel::Actor;
+    use sillage_store::event_store::memory::MemoryStore;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::directory::Directory;
+    use crate::hub::{Follower, Outgoing};
+    use crate::tokens::{Allowance, Identity};
+
+    fn identity(expires_at: Timestamp) -> Identity {
+        Identity {
+            actor: Actor::user("alice".parse().unwrap()),
+            username: "alice".into(),
+            tenant: "main".parse().unwrap(),
+            allowance: Allowance::Full,
+            expires_at,
+            token_id: Uuid::nil(),
+        }
+    }
+
+    /// A connection that was opened now and whose token holds for so many seconds.
+    fn open(seconds: u64) -> (Arc<Hub>, Follower, Timestamp) {
+        let hub = Hub::new(Arc::new(MemoryStore::new(1)), Arc::new(Directory::default()));
+        let now = clock::now();
+        let follower = Follower::open(&hub, &identity(clock::later(now, Duration::from_secs(seconds))));
+        (hub, follower, now)
+    }
+
+    #[test]
+    fn the_silent_are_asked_and_then_closed() {
+        let (hub, follower, now) = open(3_600);
+        let connection = follower.connection();
+        let after = |limit: Duration| clock::later(now, limit + Duration::from_millis(100));
+        hub.sweep_once(now);
+        assert!(!connection.ping_is_due() && connection.closing().is_none());
+        hub.sweep_once(after(PING_AFTER));
+        assert!(connection.ping_is_due() && !connection.ping_is_due() && connection.closing().is_none());
+        connection.heard(after(PING_AFTER));
+        hub.sweep_once(after(SILENCE_LIMIT));
+        assert_eq!(connection.closing(), None, "it was heard meanwhile");
+        hub.sweep_once(after(PING_AFTER + SILENCE_LIMIT));
+        assert_eq!(connection.closing(), Some(Close::NoLife));
+    }
+
+    #[tokio::test]
+    async fn a_token_that_runs_out_is_told_and_then_its_connection_closed() {
+        let (hub, mut follower, now) = open(100);
+        let after = |seconds| clock::later(now, Duration::from_secs(seconds));
+        // The other side is heard all the time.
+        for second in (0..=100).step_by(5) {
+            follower.connection().heard(after(second));
+            hub.sweep_once(after(second));
+        }
+        let mut told = Vec::new();
+        follower.next(&mut told).await.unwrap();
+        let [Outgoing::Direct(warning)] = told.as_slice() else { panic!("{told:?}") };
+        assert!(warning.contains("token_expired"), "{warning}");
+        assert_eq!(follower.connection().closing(), Some(Close::SignIn));
+    }
+
+    #[tokio::test]
+    async fn whoever_gets_more_than_it_reads_holds_no_more_than_the_bound() {
+        let (_hub, mut follower, _) = open(3_600);
+        let message = "x".repeat(1_000);
+        for _ in 0..100_000 {
+            follower.connection().tell(message.as_str().into());
+        }
+        let mut bytes = 0;
+        loop {
+            let mut told = Vec::new();
+            follower.next(&mut told).await.unwrap();
+            if told.is_empty() {
+                break;
+            }
+            bytes += told.iter().map(|outgoing| outgoing.text().len()).sum::<usize>();
+        }
+        assert!((500_000..=crate::hub::MAX_DIRECT_BYTES).contains(&bytes), "{bytes}");
+    }
+}

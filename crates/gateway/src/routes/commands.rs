@@ -69,7 +69,7 @@ impl Gateway {
 /// For whoever missed the receipt. The ledger remembers 30 days.
 #[utoipa::path(get, path = "/api/commands/{command_id}", tag = "commands", operation_id = "receipt",
     params(("command_id" = String, Path, description = "The id that the command was sent with, a UUID.",
-        example = "019bd64a-0800-7000-8000-000000000001")),
+        example = "019bd64a-0800-4000-8000-000000000001")),
     responses(
         (status = 200, description = "The receipt, the same each time.", content_type = "application/json",
             body = ref("#/components/schemas/Receipt")),

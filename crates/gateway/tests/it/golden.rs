@@ -38,7 +38,7 @@ fn document() -> Value {
 }
 
 fn command_id(number: u8) -> CommandId {
-    CommandId(format!("019bd64a-0800-7000-8000-00000000000{number}").parse().unwrap())
+    CommandId(format!("019bd64a-0800-4000-8000-00000000000{number}").parse().unwrap())
 }
 
 fn epoch() -> Epoch {
