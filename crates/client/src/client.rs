@@ -160,8 +160,9 @@ impl Client {
     }
 
     /// Sends a command to a stream. Once this answers, the outbox holds it, and it will be sent until it is
-    /// settled. Commands of one stream are decided in the order in which they are sent. If this is dropped
-    /// before it answers, the command may or may not be sent.
+    /// settled. Commands of one stream are decided in the order in which they were sent, each after the one
+    /// before was answered here; calls that are made at once have no order. If this is dropped before it
+    /// answers, the command may or may not be sent.
     pub async fn send<D: Serialize>(&self, feed: &StreamName, name: &str, data: &D) -> Result<Sent, Error> {
         self.send_as(Self::mint(), feed, name, data).await
     }

@@ -70,6 +70,7 @@ impl Process {
     }
 
     /// Asks it to end, and waits until it has.
+    #[cfg(feature = "otlp")]
     pub(crate) fn terminate(mut self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
