@@ -114,6 +114,7 @@ struct LikeData {
 struct CloseData {
     command_id: Option<CommandId>,
     target_id: Option<String>,
+    user_id: Option<UserId>,
 }
 
 impl DomainCommand for LikesCommand {
@@ -133,8 +134,9 @@ impl DomainCommand for LikesCommand {
                 Ok(Self::Set { like_id, target_id: target(target_id)?, active: name == "LikeAdd", at })
             }
             _ => {
-                let CloseData { command_id, target_id } = InvalidField::read(data)?;
+                let CloseData { command_id, target_id, user_id } = InvalidField::read(data)?;
                 envelope.same_command_id(command_id)?;
+                envelope.same_user(user_id.as_ref())?;
                 Ok(Self::Close { target_id: target(target_id)?, closed: name == "LikesClose" })
             }
         }

@@ -207,7 +207,7 @@ impl ReceiptSink for Hub {
             let message = serde_json::to_string(&ReceiptMessage::from(receipt))
                 .expect("a receipt has only string keys and no failing parts");
             let message = Utf8Bytes::from(message);
-            connections.iter().for_each(|connection| connection.tell(message.clone()));
+            connections.iter().for_each(|connection| connection.give_receipt(message.clone()));
         }
     }
 }

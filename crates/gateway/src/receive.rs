@@ -53,6 +53,9 @@ impl Gateway {
     ) -> Result<Command, Refusal> {
         let Incoming { feed, name, command_id, data } = incoming;
         self.limits.command(identity)?;
+        if let Some(feed) = &feed {
+            self.check_reach(identity, feed)?;
+        }
         let envelope = Envelope {
             tenant: identity.tenant.clone(),
             actor: identity.actor.clone(),

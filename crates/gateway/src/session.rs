@@ -12,7 +12,8 @@ use crate::Gateway;
 use crate::codes::{Code, Refusal};
 use crate::tokens::Identity;
 
-/// What a moderator of the node may see and do beside the people's own routes.
+/// The scope of those who look after the node. What they ask of a reactor is asked of the whole node, for all
+/// tenants; what they see of events is of their own.
 pub const OPERATE: &str = "operate";
 
 /// Whoever has signed in; others are answered 401.

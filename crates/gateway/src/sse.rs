@@ -69,20 +69,25 @@ pub(crate) async fn open(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let query = query.unwrap_or_default();
-    let wanted = wanted_feeds(&query)?;
+    let (wanted, receipts) = wanted_feeds(&query)?;
     let resume = headers.get("last-event-id").map(|id| id.to_str().unwrap_or_default());
     let resume = Resume::read(resume.unwrap_or_default());
     let mut follower = Follower::open(&gateway.hub, &identity);
-    let single = wanted.len() == 1;
+    let single = if wanted.len() == 1 { Feeds::One } else { Feeds::Several };
     for feed in wanted {
         gateway.check_reach(&identity, &feed)?;
-        let since = resume.since(&feed);
+        let since = resume.since(&feed, single);
         let subscribed = follower.subscribe(feed, since).await;
         subscribed.map_err(|error| Refusal::new(Code::Unavailable, error.to_string()))?;
     }
     let epoch = gateway.hub.epoch().clone();
-    let state =
-        Stream { follower, epoch, single, ready: VecDeque::from([format!("retry: {RETRY_MILLIS}\n\n")]) };
+    let state = Stream {
+        follower,
+        epoch,
+        feeds: single,
+        receipts,
+        ready: VecDeque::from([format!("retry: {RETRY_MILLIS}\n\n")]),
+    };
     let events = stream::unfold(state, |mut state| async move {
         let chunk = state.next().await?;
         Some((Ok::<_, Infallible>(Bytes::from(chunk)), state))
@@ -98,27 +103,45 @@ pub(crate) async fn open(
     Ok(response)
 }
 
-/// The numbered feeds that the query names. Receipts come to every connection of their sender, and so need
-/// only be allowed as a name.
-fn wanted_feeds(query: &str) -> Result<Vec<StreamName>, Refusal> {
-    let mut feeds = Vec::new();
-    let mut named = false;
+/// The numbered feeds that the query names, and whether it names that of the user's own receipts.
+fn wanted_feeds(query: &str) -> Result<(Vec<StreamName>, Receipts), Refusal> {
+    let (mut feeds, mut receipts) = (Vec::new(), Receipts::LeftOut);
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         if name == "feed" {
-            named = true;
             let feed = feed_of(Some(&value))?;
-            if feed.as_str() != OWN_RECEIPTS && !feeds.contains(&feed) {
+            if feed.as_str() == OWN_RECEIPTS {
+                receipts = Receipts::Wanted;
+            } else if !feeds.contains(&feed) {
                 feeds.push(feed);
             }
         }
     }
-    if !named {
+    if feeds.is_empty() && receipts == Receipts::LeftOut {
         return Err(Refusal::field("feed", "is missing"));
     }
     if feeds.len() > MAX_FEEDS {
         return Err(Refusal::field("feed", format!("may be there at most {MAX_FEEDS} times")));
     }
-    Ok(feeds)
+    Ok((feeds, receipts))
+}
+
+/// Whether a stream carries the receipts of its user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Receipts {
+    Wanted,
+    LeftOut,
+}
+
+/// A feed's name as an id has it: no comma or equals sign is left in it, nor anything that a header cannot carry.
+fn in_id(feed: &StreamName) -> String {
+    form_urlencoded::byte_serialize(feed.as_str().as_bytes()).collect()
+}
+
+/// How many feeds a stream follows, as far as its ids are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Feeds {
+    One,
+    Several,
 }
 
 /// How far a browser had come.
@@ -133,12 +156,15 @@ impl<'a> Resume<'a> {
         Self { epoch: Epoch::parse(epoch), sequences }
     }
 
-    fn since(&self, feed: &StreamName) -> Since {
+    fn since(&self, feed: &StreamName, feeds: Feeds) -> Since {
         let number = |text: &str| text.parse().map(Version::new).ok();
+        let name = in_id(feed);
         let by_name = |pair: &str| {
-            pair.rsplit_once('=').filter(|(name, _)| *name == feed.as_str()).and_then(|(_, n)| number(n))
+            pair.split_once('=').filter(|(found, _)| *found == name).and_then(|(_, n)| number(n))
         };
-        let last = number(self.sequences).or_else(|| self.sequences.split(',').find_map(by_name));
+        // A bare number does not say which feed it is of, when there are several.
+        let bare = number(self.sequences).filter(|_| feeds == Feeds::One);
+        let last = bare.or_else(|| self.sequences.split(',').find_map(by_name));
         match (&self.epoch, last) {
             (Some(epoch), Some(last)) => Since::After(Some(epoch.clone()), last),
             _ => Since::Start,
@@ -150,7 +176,8 @@ impl<'a> Resume<'a> {
 struct Stream {
     follower: Follower,
     epoch: Epoch,
-    single: bool,
+    feeds: Feeds,
+    receipts: Receipts,
     ready: VecDeque<String>,
 }
 
@@ -190,6 +217,9 @@ impl Stream {
 
     fn write(&self, out: &[Outgoing], mut cursors: Vec<(StreamName, Version)>, text: &mut String) {
         for outgoing in out {
+            if matches!(outgoing, Outgoing::Receipt(_)) && self.receipts == Receipts::LeftOut {
+                continue;
+            }
             if let Outgoing::Event(feed, frame) = outgoing {
                 // The write itself is the server's below: this is as far as a stream can see.
                 let _delivered = frame.deliver();
@@ -207,10 +237,10 @@ impl Stream {
     }
 
     fn id(&self, cursors: &[(StreamName, Version)]) -> String {
-        let sequences = if self.single {
+        let sequences = if self.feeds == Feeds::One {
             cursors.iter().map(|(_, last)| last.to_string()).collect::<Vec<_>>()
         } else {
-            cursors.iter().map(|(feed, last)| format!("{feed}={last}")).collect()
+            cursors.iter().map(|(feed, last)| format!("{}={last}", in_id(feed))).collect()
         };
         format!("{}:{}", self.epoch, sequences.join(","))
     }

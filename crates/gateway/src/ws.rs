@@ -4,20 +4,24 @@
 mod messages;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
+use futures_util::FutureExt;
 use sillage_kernel::wire::ServerMessage;
 use sillage_store::clock;
 
 use crate::Gateway;
-use crate::codes::{Close, Refusal};
+use crate::codes::{Close, Code, Refusal};
 use crate::hub::{Follower, Outgoing};
 use crate::receive::MAX_MESSAGE_BYTES;
 use crate::session::MaybeSession;
 use crate::tokens::Identity;
 
+/// How long a closing frame may take.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
 /// A socket reads into a buffer of this size; the default would cost 128 KiB a connection.
 const READ_BUFFER_BYTES: usize = 4 << 10;
 
@@ -60,8 +64,8 @@ async fn refuse(mut socket: WebSocket, refusal: Refusal) {
 async fn close(socket: &mut WebSocket, why: Close) {
     let (code, reason) = why.frame();
     let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
-    // The other side may be gone already.
-    drop(socket.send(Message::Close(Some(frame))).await);
+    // The other side may be gone already, or not be reading.
+    drop(tokio::time::timeout(CLOSE_PATIENCE, socket.send(Message::Close(Some(frame)))).await);
 }
 
 /// Why a socket is to end.
@@ -75,30 +79,42 @@ enum End {
 async fn run(gateway: Arc<Gateway>, mut socket: WebSocket, identity: Identity) {
     let follower = Follower::open(&gateway.hub, &identity);
     let mut session = messages::Session::new(gateway, follower, identity);
+    let mut more = More::No;
     let end = loop {
         let connection = session.follower.connection();
-        tokio::select! {
-            message = socket.recv() => {
-                connection.heard(clock::now());
-                // Boxed, since it is larger than all the rest and an idle socket does not need it.
-                if let Err(end) = Box::pin(take(&mut session, message)).await {
-                    break end;
-                }
+        let arrived = match more {
+            // The other side is heard between two writes, however much there is to write.
+            More::Maybe => socket.recv().now_or_never(),
+            More::No => tokio::select! {
+                message = socket.recv() => Some(message),
+                () = connection.woken() => None,
+            },
+        };
+        // Both are boxed, since they are larger than all the rest, and an idle socket does not need them.
+        if let Some(message) = arrived {
+            connection.heard(clock::now());
+            if let Err(end) = Box::pin(take(&mut session, &mut socket, message)).await {
+                break end;
             }
-            () = connection.woken() => {}
         }
-        if let Err(end) = Box::pin(write(&mut session, &mut socket)).await {
-            break end;
+        match Box::pin(write(&mut session, &mut socket)).await {
+            Ok(written) => more = written,
+            Err(end) => break end,
         }
     };
-    if let End::Close(why) = end {
-        close(&mut socket, why).await;
+    match end {
+        End::Gone => {}
+        End::Close(Close::SignIn) => {
+            refuse(socket, Refusal::new(Code::Unauthorized, "The token has run out.")).await
+        }
+        End::Close(why) => close(&mut socket, why).await,
     }
 }
 
 /// Takes one frame of the client.
 async fn take(
     session: &mut messages::Session,
+    socket: &mut WebSocket,
     message: Option<Result<Message, axum::Error>>,
 ) -> Result<(), End> {
     match message {
@@ -108,6 +124,9 @@ async fn take(
         Some(Ok(Message::Text(text))) => {
             for line in text.lines().filter(|line| !line.trim().is_empty()) {
                 session.take(line).await;
+                while session.follower.connection().is_crowded() {
+                    write(session, socket).await?;
+                }
             }
             Ok(())
         }
@@ -127,29 +146,33 @@ fn broken(error: &axum::Error) -> End {
     }
 }
 
-/// Writes all that waits.
-async fn write(session: &mut messages::Session, socket: &mut WebSocket) -> Result<(), End> {
+/// Whether something may be left to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum More {
+    Maybe,
+    No,
+}
+
+/// Writes what waits, as much as goes into one frame.
+async fn write(session: &mut messages::Session, socket: &mut WebSocket) -> Result<More, End> {
     let connection = Arc::clone(session.follower.connection());
-    let mut out = Vec::new();
-    loop {
-        if let Some(closing) = connection.closing() {
-            return Err(End::Close(closing));
-        }
-        if connection.ping_is_due() {
-            send(&connection, socket, Message::Ping(Default::default())).await?;
-        }
-        session.follower.next(&mut out).await.map_err(|error| {
-            tracing::error!(%error, "a connection cannot read the log");
-            End::Close(Close::Overloaded)
-        })?;
-        if out.is_empty() {
-            return Ok(());
-        }
-        let spans: Vec<_> = out.iter().filter_map(deliver_span).collect();
-        send(&connection, socket, Message::Text(joined(&out))).await?;
-        drop(spans);
-        out.clear();
+    if let Some(closing) = connection.closing() {
+        return Err(End::Close(closing));
     }
+    if connection.ping_is_due() {
+        send(&connection, socket, Message::Ping(Default::default())).await?;
+    }
+    let mut out = Vec::new();
+    session.follower.next(&mut out).await.map_err(|error| {
+        tracing::error!(%error, "a connection cannot read the log");
+        End::Close(Close::Overloaded)
+    })?;
+    if out.is_empty() {
+        return Ok(More::No);
+    }
+    let _spans: Vec<_> = out.iter().filter_map(deliver_span).collect();
+    send(&connection, socket, Message::Text(joined(&out))).await?;
+    Ok(More::Maybe)
 }
 
 /// Sends a message, unless the connection is to close while the other side does not read.
@@ -175,7 +198,7 @@ async fn send(
 fn deliver_span(outgoing: &Outgoing) -> Option<tracing::Span> {
     match outgoing {
         Outgoing::Event(_, frame) => Some(frame.deliver()).filter(|span| !span.is_disabled()),
-        Outgoing::Direct(_) => None,
+        Outgoing::Receipt(_) | Outgoing::Answer(_) => None,
     }
 }
 

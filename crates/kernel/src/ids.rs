@@ -146,7 +146,7 @@ macro_rules! number {
             /// The one after this.
             #[must_use]
             pub const fn next(self) -> Self {
-                Self(self.0 + 1)
+                Self(self.0.saturating_add(1))
             }
             /// The one before this; the first has [`Self::ZERO`] before it, and so has that.
             #[must_use]

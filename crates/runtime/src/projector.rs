@@ -7,11 +7,15 @@ use sillage_kernel::Position;
 use sillage_store::views::Views;
 use sillage_store::{EventStore, Subscription};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::station;
 
 /// How many events are folded into one transaction at most.
 const PAGE: usize = 8_192;
+/// Between the beginnings of two transactions lies at least this much, so that under load a batch holds many
+/// events: a transaction costs far more than a row. The first event after a rest is folded at once.
+const MIN_INTERVAL: Duration = Duration::from_millis(5);
 /// How long it waits after the log or the file could not be reached.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
@@ -37,7 +41,9 @@ impl Projector {
 async fn run(store: Arc<dyn EventStore>, mut views: Views) {
     let filter = views.filter();
     let mut subscription = Subscription::new(store, views.cursor().unwrap_or(Position::ZERO), filter);
+    let mut begun = Instant::now();
     while views.cursor().is_some() {
+        tokio::time::sleep_until(begun + MIN_INTERVAL).await;
         let page = match subscription.next(PAGE).await {
             Ok(page) => page,
             Err(error) => {
@@ -46,6 +52,7 @@ async fn run(store: Arc<dyn EventStore>, mut views: Views) {
                 continue;
             }
         };
+        begun = Instant::now();
         let folding = tokio::task::spawn_blocking(move || {
             let sampled = page.events.iter().filter_map(|event| event.metadata.traceparent.as_deref());
             let spans: Vec<_> = sampled.map(|traceparent| station!("fold", Some(traceparent))).collect();

@@ -177,7 +177,14 @@ impl Node {
         let Self { address: _, gateway, projector, reactors, sweep, serving, stop } = self;
         stop.send_replace(Stop::Now);
         let closed = gateway.hub.close_all(Close::GoingAway);
-        if tokio::time::timeout(STOP_PATIENCE, serving).await.is_err() {
+        let all_closed = async {
+            // A socket that was being opened meanwhile is asked too.
+            while gateway.hub.close_all(Close::GoingAway) > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            serving.await
+        };
+        if tokio::time::timeout(STOP_PATIENCE, all_closed).await.is_err() {
             tracing::warn!("some requests were still open");
         }
         sweep.abort();

@@ -108,7 +108,7 @@ fn connect(file: &Path) -> rusqlite::Result<Connection> {
     // NORMAL loses at most the last transactions with the power, never the order: they are folded again.
     db.execute_batch(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA temp_store = MEMORY;
-         PRAGMA cache_size = -65536; PRAGMA wal_autocheckpoint = 8192; PRAGMA busy_timeout = 5000;",
+         PRAGMA cache_size = -65536; PRAGMA busy_timeout = 5000;",
     )?;
     db.set_prepared_statement_cache_capacity(64);
     Ok(db)

@@ -26,12 +26,36 @@ pub struct Connection {
     principal: Principal,
     notify: Notify,
     dirty: AtomicBool,
-    direct: Mutex<VecDeque<Utf8Bytes>>,
+    direct: Mutex<VecDeque<Direct>>,
     direct_bytes: AtomicUsize,
     closing: Mutex<Option<Close>>,
     last_heard: AtomicI64,
     expires_at: AtomicI64,
+    warned: AtomicBool,
     chores: AtomicU8,
+}
+
+/// A message for one connection alone.
+#[derive(Debug, Clone)]
+pub(super) enum Direct {
+    /// What became of a command.
+    Receipt(Utf8Bytes),
+    /// Anything else.
+    Answer(Utf8Bytes),
+}
+
+impl Direct {
+    fn text(&self) -> &Utf8Bytes {
+        let (Self::Receipt(text) | Self::Answer(text)) = self;
+        text
+    }
+}
+
+/// Whether a message found room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Enough,
+    None,
 }
 
 /// What the sweep asks a connection's task to do.
@@ -50,6 +74,7 @@ impl Connection {
             closing: Mutex::default(),
             last_heard: AtomicI64::new(now.as_micros()),
             expires_at: AtomicI64::new(identity.expires_at.as_micros()),
+            warned: AtomicBool::new(false),
             chores: AtomicU8::new(0),
         });
         hub.connections.of(&id).insert(id, Arc::clone(&connection));
@@ -86,33 +111,54 @@ impl Connection {
 
     /// From here on, news wakes it again.
     pub(super) fn clean(&self) {
-        self.dirty.store(false, Ordering::Release);
+        // An exchange, not a store: a store could be delayed past the looking that follows, and a wake-up that
+        // falls between the two would be lost.
+        self.dirty.swap(false, Ordering::AcqRel);
     }
 
-    /// Sends a message to this connection alone. When too many wait, it is dropped: a receipt is given again
-    /// when the command is.
+    /// Gives a receipt to this connection. When too much waits, it is dropped: it is given again when the
+    /// command is.
+    pub fn give_receipt(&self, receipt: Utf8Bytes) {
+        if self.push(Direct::Receipt(receipt)) == Room::None {
+            metrics::counter!("sillage_receipts_dropped_total").increment(1);
+        }
+    }
+
+    /// Tells this connection something that it must not miss. When too much waits, it is closed instead.
     pub fn tell(&self, message: Utf8Bytes) {
+        if self.push(Direct::Answer(message)) == Room::None {
+            self.close(Close::Overloaded);
+        }
+    }
+
+    fn push(&self, message: Direct) -> Room {
         let mut direct = lock(&self.direct);
-        let bytes = self.direct_bytes.load(Ordering::Relaxed) + message.len();
+        let bytes = self.direct_bytes.load(Ordering::Relaxed) + message.text().len();
         if direct.len() >= MAX_DIRECT_MESSAGES || bytes > MAX_DIRECT_BYTES {
-            metrics::counter!("sillage_direct_messages_dropped_total").increment(1);
-            return;
+            return Room::None;
         }
         self.direct_bytes.store(bytes, Ordering::Relaxed);
         direct.push_back(message);
         drop(direct);
         self.wake();
+        Room::Enough
+    }
+
+    /// Whether so much waits that it should be written before more is asked for.
+    pub fn is_crowded(&self) -> bool {
+        self.direct_bytes.load(Ordering::Relaxed) > MAX_DIRECT_BYTES / 2
+            || lock(&self.direct).len() > MAX_DIRECT_MESSAGES / 2
     }
 
     /// The next message for this connection alone.
-    pub(super) fn next_direct(&self) -> Option<Utf8Bytes> {
+    pub(super) fn next_direct(&self) -> Option<Direct> {
         // Looked at without the lock, since there is mostly nothing.
         if self.direct_bytes.load(Ordering::Relaxed) == 0 {
             return None;
         }
         let mut direct = lock(&self.direct);
         let message = direct.pop_front()?;
-        self.direct_bytes.fetch_sub(message.len(), Ordering::Relaxed);
+        self.direct_bytes.fetch_sub(message.text().len(), Ordering::Relaxed);
         if direct.is_empty() {
             // An idle connection keeps no buffer.
             *direct = VecDeque::new();
@@ -143,6 +189,12 @@ impl Connection {
     /// A new token holds.
     pub fn renew(&self, expires_at: Timestamp) {
         self.expires_at.store(expires_at.as_micros(), Ordering::Relaxed);
+        self.warned.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether it is still to be told that its token runs out; answers yes once for each token.
+    pub(super) fn warning_is_due(&self) -> bool {
+        !self.warned.swap(true, Ordering::Relaxed)
     }
 
     pub(super) fn expires_at(&self) -> Timestamp {

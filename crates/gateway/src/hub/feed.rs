@@ -90,6 +90,11 @@ impl Feed {
             return 0;
         }
         self.head.store(frame.version.get(), Ordering::Release);
+        // An operator may have had an event skipped: what stood before a gap is read from the log.
+        if frames.newest.back().is_some_and(|last| last.version.next() != frame.version) {
+            frames.newest.clear();
+            frames.bytes = 0;
+        }
         frames.bytes += frame.text.len();
         frames.newest.push_back(frame);
         while frames.bytes > limit && frames.newest.len() > 1 {

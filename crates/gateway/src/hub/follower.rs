@@ -8,7 +8,7 @@ use sillage_kernel::wire::ServerMessage;
 use sillage_kernel::{Epoch, StreamName, Tenant, Version};
 use sillage_store::{Direction, StoreError, clock};
 
-use super::connection::Connection;
+use super::connection::{Connection, Direct};
 use super::feed::{Enough, Feed, Frame, Taken};
 use super::{FeedKey, Hub};
 use crate::tokens::Identity;
@@ -18,7 +18,7 @@ pub const MAX_FEEDS: usize = 100;
 /// About how many bytes go into one write.
 const CHUNK_BYTES: usize = 64 << 10;
 /// How many events are read from the log at once for a connection that is behind.
-const CATCH_UP_PAGE: usize = 256;
+const CATCH_UP_PAGE: usize = 64;
 
 /// A connection's side of the hub. Dropping it ends the connection for the hub.
 pub struct Follower {
@@ -57,8 +57,10 @@ pub enum Since {
 /// What a connection is to send next.
 #[derive(Debug, Clone)]
 pub enum Outgoing {
-    /// A message for it alone.
-    Direct(Utf8Bytes),
+    /// What became of a command of its user.
+    Receipt(Utf8Bytes),
+    /// Another message for it alone.
+    Answer(Utf8Bytes),
     /// An event of a feed that it follows.
     Event(StreamName, Frame),
 }
@@ -67,8 +69,17 @@ impl Outgoing {
     /// The message.
     pub fn text(&self) -> &Utf8Bytes {
         match self {
-            Self::Direct(text) => text,
+            Self::Receipt(text) | Self::Answer(text) => text,
             Self::Event(_, frame) => &frame.text,
+        }
+    }
+}
+
+impl From<Direct> for Outgoing {
+    fn from(direct: Direct) -> Self {
+        match direct {
+            Direct::Receipt(text) => Self::Receipt(text),
+            Direct::Answer(text) => Self::Answer(text),
         }
     }
 }
@@ -89,6 +100,11 @@ impl Follower {
     /// How many feeds it follows.
     pub fn feeds(&self) -> usize {
         self.following.len()
+    }
+
+    /// Whether it follows a feed.
+    pub fn follows(&self, stream: &StreamName) -> bool {
+        self.following.iter().any(|following| following.key.1 == *stream)
     }
 
     /// Follows a feed, anew if it did already, and tells so.
@@ -154,16 +170,23 @@ impl Follower {
         self.connection.clean();
         let mut room = CHUNK_BYTES;
         while room > 0
-            && let Some(text) = self.connection.next_direct()
+            && let Some(direct) = self.connection.next_direct()
         {
-            room = room.saturating_sub(text.len());
-            out.push(Outgoing::Direct(text));
+            let outgoing = Outgoing::from(direct);
+            room = room.saturating_sub(outgoing.text().len());
+            out.push(outgoing);
         }
+        let mut served = 0;
         for following in &mut self.following {
             if room == 0 {
                 break;
             }
             following.take(&self.hub, &mut room, out).await?;
+            served += 1;
+        }
+        if room == 0 {
+            // The others come first the next time, so that a busy feed starves nobody.
+            self.following.rotate_left(served);
         }
         Ok(())
     }

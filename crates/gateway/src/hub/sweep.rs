@@ -9,6 +9,7 @@ use sillage_store::clock;
 
 use super::Hub;
 use crate::codes::{Close, Code, Refusal};
+use crate::tokens::LEEWAY;
 
 /// How often connections are looked at.
 const EVERY: Duration = Duration::from_secs(5);
@@ -35,16 +36,15 @@ impl Hub {
             for connection in connections.values() {
                 let silent_since = |limit| clock::later(connection.last_heard(), limit) <= now;
                 let expires_at = connection.expires_at();
-                if expires_at <= now {
+                // The same leeway as for a token that is shown anew.
+                if clock::later(expires_at, LEEWAY) <= now {
                     connection.close(Close::SignIn);
                 } else if silent_since(SILENCE_LIMIT) {
                     connection.close(Close::NoLife);
                 } else if silent_since(PING_AFTER) {
                     connection.ask_for_ping();
                 }
-                let warn_at = clock::later(now, WARN_BEFORE);
-                if expires_at <= warn_at && expires_at > clock::later(now, WARN_BEFORE.saturating_sub(EVERY))
-                {
+                if expires_at <= clock::later(now, WARN_BEFORE) && connection.warning_is_due() {
                     connection.tell(expiry_warning());
                 }
             }
@@ -109,14 +109,16 @@ mod tests {
         let (hub, mut follower, now) = open(100);
         let after = |seconds| clock::later(now, Duration::from_secs(seconds));
         // The other side is heard all the time.
-        for second in (0..=100).step_by(5) {
+        for second in (0..100 + LEEWAY.as_secs()).step_by(5) {
             follower.connection().heard(after(second));
             hub.sweep_once(after(second));
         }
         let mut told = Vec::new();
         follower.next(&mut told).await.unwrap();
-        let [Outgoing::Direct(warning)] = told.as_slice() else { panic!("{told:?}") };
+        let [Outgoing::Answer(warning)] = told.as_slice() else { panic!("{told:?}") };
         assert!(warning.contains("token_expired"), "{warning}");
+        assert_eq!(follower.connection().closing(), None);
+        hub.sweep_once(after(100 + LEEWAY.as_secs()));
         assert_eq!(follower.connection().closing(), Some(Close::SignIn));
     }
 
@@ -125,7 +127,7 @@ mod tests {
         let (_hub, mut follower, _) = open(3_600);
         let message = "x".repeat(1_000);
         for _ in 0..100_000 {
-            follower.connection().tell(message.as_str().into());
+            follower.connection().give_receipt(message.as_str().into());
         }
         let mut bytes = 0;
         loop {
@@ -137,5 +139,10 @@ mod tests {
             bytes += told.iter().map(|outgoing| outgoing.text().len()).sum::<usize>();
         }
         assert!((500_000..=crate::hub::MAX_DIRECT_BYTES).contains(&bytes), "{bytes}");
+        assert_eq!(follower.connection().closing(), None, "receipts may be dropped");
+        for _ in 0..2_000 {
+            follower.connection().tell(message.as_str().into());
+        }
+        assert_eq!(follower.connection().closing(), Some(Close::Overloaded), "answers may not");
     }
 }

@@ -16,6 +16,8 @@ use crate::tokens::Identity;
 
 /// How many events one `sync_batch` holds at most.
 const SYNC_PAGE: usize = 100;
+/// How many bytes of events one `sync_batch` holds, unless one event alone has more.
+const SYNC_BYTES: usize = 256 << 10;
 
 /// Who is at the other end, and what they follow.
 pub(super) struct Session {
@@ -87,7 +89,7 @@ impl Session {
 
     async fn subscribe(&mut self, message: &ClientMessage<'_>) -> Result<(), Refusal> {
         let feed = self.reachable(message)?;
-        if self.follower.feeds() >= MAX_FEEDS {
+        if self.follower.feeds() >= MAX_FEEDS && !self.follower.follows(&feed) {
             return Err(Refusal::new(
                 Code::RateLimited,
                 format!("A connection follows at most {MAX_FEEDS} feeds."),
@@ -97,6 +99,7 @@ impl Session {
             (Some("now"), _) => Since::Now,
             (Some(_), _) => return Err(Refusal::field("from", "may only be \"now\"")),
             (None, Some(last)) => Since::After(message.epoch.clone(), last),
+            (None, None) if message.epoch.is_some() => Since::After(message.epoch.clone(), Version::ZERO),
             (None, None) => Since::Start,
         };
         self.follower.subscribe(feed, since).await.map_err(unavailable)
@@ -104,17 +107,29 @@ impl Session {
 
     async fn sync(&self, message: &ClientMessage<'_>) -> Result<(), Refusal> {
         let feed = self.reachable(message)?;
-        let from = message.last_sequence.unwrap_or(Version::ZERO).next();
+        let epoch = self.gateway.hub.epoch();
+        let mut from = message.last_sequence.unwrap_or(Version::ZERO).next();
+        if message.epoch.as_ref().is_some_and(|theirs| theirs != epoch) {
+            self.follower.say(&ServerMessage::Resync { feed: feed.clone(), epoch: epoch.clone() });
+            from = Version::ZERO.next();
+        }
         let store = &self.gateway.store;
         let page = store.read_stream(&self.identity.tenant, &feed, from, Direction::Forward, SYNC_PAGE).await;
         let page = page.map_err(unavailable)?;
-        let frames: Vec<_> = page.events.iter().map(|event| self.gateway.hub.frame(event).text).collect();
-        let events = frames.iter().map(|frame| serde_json::from_str::<&RawValue>(frame));
+        let mut room = SYNC_BYTES;
+        let fitting = page.events.iter().map(|event| self.gateway.hub.frame(event)).take_while(|frame| {
+            // One always fits, or there would be no end.
+            let fits = room == SYNC_BYTES || frame.text.len() <= room;
+            room = room.saturating_sub(frame.text.len());
+            fits
+        });
+        let frames: Vec<_> = fitting.collect();
+        let events = frames.iter().map(|frame| serde_json::from_str::<&RawValue>(&frame.text));
         let batch = SyncBatchMessage {
             feed,
             events: events.collect::<Result<_, _>>().expect("a frame is JSON"),
             current_sequence: page.head,
-            has_more: page.events.last().is_some_and(|last| last.version < page.head),
+            has_more: frames.last().is_some_and(|last| last.version < page.head),
         };
         let text =
             serde_json::to_string(&batch).expect("a message has only string keys and no failing parts");

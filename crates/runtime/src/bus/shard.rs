@@ -24,6 +24,9 @@ const LOADS_AT_ONCE: usize = 32;
 /// How many events of a stream are read at once.
 const LOAD_PAGE: usize = 1_000;
 
+/// What a mistake in the rules of a stream is called.
+const PANICKED: &str = "the rules have panicked";
+
 /// A command that has no outcome yet.
 pub(super) struct Pending {
     command: Command,
@@ -150,6 +153,7 @@ impl Shard {
         let now = (self.now)();
         let (mut decided, mut appends) =
             (Vec::with_capacity(commands.len()), Vec::with_capacity(commands.len()));
+        let mut lost = Vec::new();
         for mut pending in commands {
             let stream = stream_key(&pending.command);
             if let Some(error) = failed.get(&stream) {
@@ -172,9 +176,13 @@ impl Shard {
                 Err(error) => {
                     entity.distrust();
                     self.refuse(&pending.key, &error);
-                    self.again.extend(self.entities.rewind(&stream));
+                    lost.push(stream);
                 }
             }
+        }
+        // Only now: until here, commands of the same turn wait with their stream.
+        for stream in lost {
+            self.again.extend(self.entities.rewind(&stream));
         }
         if !appends.is_empty() {
             let results = self.store.append(appends);
@@ -315,7 +323,9 @@ async fn load(
         let page = store.read_stream(tenant, stream, version.next(), Direction::Forward, LOAD_PAGE).await;
         let page = page.map_err(|error| unreadable(&error))?;
         for event in &page.events {
-            rules.replay(&mut state, event).map_err(|error| DispatchError::Broken(broken(error)))?;
+            let replay = AssertUnwindSafe(|| rules.replay(&mut state, event));
+            let replayed = catch_unwind(replay).map_err(|_| DispatchError::Broken(broken(PANICKED)))?;
+            replayed.map_err(|error| DispatchError::Broken(broken(error)))?;
             version = event.version;
         }
         if version >= page.head {
@@ -338,8 +348,7 @@ fn decide_one(
     let context = Context { now, actor: &envelope.actor, command_id: envelope.command_id };
     let decide = AssertUnwindSafe(|| command.rules.decide(state, &command.payload, &context));
     // A mistake in one rule must not stop the streams of all others.
-    let decided =
-        catch_unwind(decide).map_err(|_| DispatchError::Broken(broken("the rules have panicked")))?;
+    let decided = catch_unwind(decide).map_err(|_| DispatchError::Broken(broken(PANICKED)))?;
     if let Err(rejection) = &decided {
         span.record("rejection", &*rejection.code);
     }

@@ -21,6 +21,8 @@ use super::{Control, ControlError, MAX_PARKED, MAX_RETRYING, Order, ReactorStatu
 const PAGE: usize = 1_024;
 /// A moved cursor is written at most this much later; a crash repeats what was confirmed meanwhile.
 const CURSOR_DELAY: Duration = Duration::from_millis(200);
+/// How much of what went wrong is kept with a parked event.
+const MAX_ERROR_CHARS: usize = 1_000;
 /// How long it waits after the log could not be reached.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
@@ -158,7 +160,7 @@ impl Runner {
         if events.is_empty() {
             return Ok(());
         }
-        let reaction = AssertUnwindSafe(self.reactor.react(events)).catch_unwind();
+        let reaction = AssertUnwindSafe(async { self.reactor.react(events).await }).catch_unwind();
         let failed = |why: &str| Err(Failed { confirmed: 0, failure: Failure::Retry(why.to_owned()) });
         match tokio::time::timeout(self.retry.timeout, reaction).await {
             Ok(Ok(result)) => result,
@@ -188,7 +190,7 @@ impl Runner {
 
     /// The first event of a key has failed: it is tried later, or parked with all that waits behind it.
     fn fail(&mut self, key: &Key, failure: Failure) {
-        let error = failure.to_string();
+        let error: String = failure.to_string().chars().take(MAX_ERROR_CHARS).collect();
         tracing::warn!(reactor = self.reactor.name(), %error, "an event could not be handled");
         self.last_error = Some(error.as_str().into());
         let Some(queue) = self.waiting.0.get_mut(key) else { return };

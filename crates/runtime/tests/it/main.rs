@@ -4,4 +4,5 @@
 
 mod bus;
 mod faulty;
+mod panics;
 mod reactors;

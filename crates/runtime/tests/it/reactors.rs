@@ -20,6 +20,7 @@ enum Mood {
     Refuse,
     Fail,
     Panic,
+    PanicAtOnce,
     Hang,
 }
 
@@ -54,6 +55,11 @@ impl Reactor for Destination {
     }
 
     fn react<'a>(&'a self, events: &'a [Arc<Event>]) -> Reaction<'a> {
+        let at_once = |event: &Arc<Event>| {
+            self.moods.lock().unwrap().get(event.stream.as_str()) == Some(&Mood::PanicAtOnce)
+        };
+        let panics = events.first().is_some_and(at_once);
+        assert!(!panics, "on purpose");
         Box::pin(async move {
             for (confirmed, event) in events.iter().enumerate() {
                 let mood = self.moods.lock().unwrap().get(event.stream.as_str()).copied();
@@ -64,7 +70,7 @@ impl Reactor for Destination {
                     }
                     Some(Mood::Refuse) => Failure::Park("never".into()),
                     Some(Mood::Fail) => Failure::Retry("not now".into()),
-                    Some(Mood::Panic) => panic!("on purpose"),
+                    Some(Mood::Panic | Mood::PanicAtOnce) => panic!("on purpose"),
                     Some(Mood::Hang) => std::future::pending().await,
                 };
                 return Err(Failed { confirmed, failure });
@@ -136,7 +142,7 @@ fn parked(status: &ReactorStatus) -> Vec<u64> {
 
 #[tokio::test]
 async fn what_fails_is_parked_with_what_follows_and_the_rest_goes_on() {
-    for mood in [Mood::Refuse, Mood::Fail, Mood::Panic, Mood::Hang] {
+    for mood in [Mood::Refuse, Mood::Fail, Mood::Panic, Mood::PanicAtOnce, Mood::Hang] {
         let scene = Scene::new();
         scene.destination.mood("thing-a", Some(mood));
         for stream in ["thing-a", "thing-b", "thing-a", "thing-b"] {

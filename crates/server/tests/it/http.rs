@@ -101,7 +101,7 @@ async fn what_is_wrong_is_said_and_nothing_is_stored() {
     let elsewhere = json!({"type": "action", "feed": "secret-1", "event_type": "LikeAdd",
         "command_id": Uuid::now_v7(), "data": {"likeId": "l", "at": "2026-01-19T12:00:00Z"}});
     let (status, problem) = running.client.post("/api/commands", &token, elsewhere.to_string()).await;
-    assert_eq!((status, &problem["field"]), (422, &json!("feed")));
+    assert_eq!((status, &problem["code"]), (404, &json!("not_found")));
     assert_eq!(running.client.get("/api/stream?feed=secret-1", &token).await.0, 404);
     assert_eq!(running.client.get("/api/stream", &token).await.0, 422);
     assert_eq!(running.client.get("/api/nothing", &token).await.0, 404);

@@ -23,7 +23,7 @@ pub struct ViewReader {
 struct Pool {
     file: Box<Path>,
     idle: Mutex<Vec<Connection>>,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
 }
 
 /// What a query found.
@@ -62,7 +62,7 @@ pub enum QueryError {
 
 impl ViewReader {
     pub(super) fn new(file: &Path, statuses: watch::Receiver<Vec<ViewStatus>>) -> Self {
-        let (idle, turns) = (Mutex::default(), Semaphore::new(MAX_READERS));
+        let (idle, turns) = (Mutex::default(), Arc::new(Semaphore::new(MAX_READERS)));
         Self { pool: Arc::new(Pool { file: file.into(), idle, turns }), statuses }
     }
 
@@ -95,8 +95,14 @@ impl ViewReader {
         ask: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<Answer<T>, QueryError> {
         let pool = Arc::clone(&self.pool);
-        let _turn = self.pool.turns.acquire().await.map_err(|error| unavailable(&error))?;
-        let asked = tokio::task::spawn_blocking(move || pool.ask(view, ask)).await;
+        let turn = Arc::clone(&pool.turns).acquire_owned().await.map_err(|error| unavailable(&error))?;
+        // The turn goes with the work: whoever no longer waits for the answer has not ended it.
+        let asked = tokio::task::spawn_blocking(move || {
+            let answer = pool.ask(view, ask);
+            drop(turn);
+            answer
+        })
+        .await;
         let (value, position) =
             asked.map_err(|error| unavailable(&error))?.map_err(|error| unavailable(&error))?;
         let stopped = self.status(view).is_some_and(|status| status.stopped.is_some());
