@@ -14,11 +14,19 @@ struct Tool {
 }
 
 /// One row for each tool, whatever brings it: cargo, apt-get, npm or pip.
-const TOOLS: &[Tool] = &[Tool {
-    name: "cargo-nextest",
-    probe: &["cargo", "nextest", "--version"],
-    install: &[&["cargo", "install", "cargo-nextest", "--locked"]],
-}];
+const TOOLS: &[Tool] = &[
+    Tool {
+        name: "cargo-nextest",
+        probe: &["cargo", "nextest", "--version"],
+        install: &[&["cargo", "install", "cargo-nextest", "--locked"]],
+    },
+    // The README is walked with it.
+    Tool {
+        name: "curl",
+        probe: &["curl", "--version"],
+        install: &[&["apt-get", "update"], &["apt-get", "install", "--yes", "curl"]],
+    },
+];
 
 pub(crate) fn run(root: &Path) -> Outcome {
     TOOLS.iter().try_for_each(|tool| ensure(root, tool))
