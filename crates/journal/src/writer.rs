@@ -1,4 +1,4 @@
-//! Staging batches and committing them as a group: one write, one flush.
+//! Staging batches and committing them as a group: one write, one flush, and now and then zeros ahead of both.
 //!
 //! The writer is poisoned while it touches the disk, and healed only when it knows again what the disk holds:
 //! after a confirmed flush, or after a failed write that was rewound. So neither an error nor a panic in between
@@ -20,6 +20,14 @@ use crate::{
 /// The most that one group may take in the log, in bytes. The staging buffer keeps what it has grown to.
 pub const MAX_GROUP_BYTES: usize = 64 << 20;
 
+/// Behind a small group, zeros are written this far, so that the next groups go into space that is there already:
+/// their flush need not wait for the file system's own journal, nor for what others have in it.
+const AHEAD_BYTES: u64 = 256 << 10;
+/// With less than this ahead, more is written.
+const LEAST_AHEAD_BYTES: u64 = AHEAD_BYTES / 4;
+/// A larger group is not worth it: writing its bytes twice costs more than the wait.
+const SMALL_GROUP_BYTES: usize = 64 << 10;
+
 /// The segment that is being written.
 pub(crate) struct Active {
     pub(crate) base: Address,
@@ -33,6 +41,8 @@ pub struct Writer {
     shared: Arc<Shared>,
     segment: Active,
     segment_bytes: u64,
+    /// How far the file of the segment has space, as an offset in it; less than its end if nothing was written ahead.
+    allocated: u64,
     /// The number of the first batch of the next group.
     next_batch: u64,
     group: Group,
@@ -65,7 +75,8 @@ impl Writer {
         lock: Lock,
     ) -> Self {
         let group = Group { bytes: Vec::new(), start: segment.end, batches: 0, ended: 0, open_records: 0 };
-        Self { shared, segment, segment_bytes, next_batch, group, health: Health::Good, _lock: lock }
+        let (allocated, health) = (0, Health::Good);
+        Self { shared, segment, segment_bytes, allocated, next_batch, group, health, _lock: lock }
     }
 
     /// Adds a record to the open batch and returns the address that it will have once committed.
@@ -163,6 +174,7 @@ impl Writer {
         let offset = end.offset_from(*base);
         if let Err(source) = file.write_all_at(&self.group.bytes, offset) {
             const DOING: &str = "write a group";
+            self.allocated = 0;
             return Err(match cut(file.as_ref(), offset) {
                 Ok(()) => {
                     self.health = Health::Good;
@@ -170,6 +182,12 @@ impl Writer {
                 }
                 Err(_) => Error::OutcomeUnknown { doing: DOING, source },
             });
+        }
+        let small = self.group.bytes.len() <= SMALL_GROUP_BYTES;
+        let written = end.after(self.group.bytes.len()).offset_from(*base);
+        let wanted = (written + LEAST_AHEAD_BYTES).min(self.segment_bytes);
+        if small && wanted > written && wanted > self.allocated {
+            self.allocated = allocate(file.as_ref(), written, self.segment_bytes);
         }
         if let Err(source) = file.sync_data() {
             // Pages that the kernel holds as clean but the disk never got must not be read as data by whoever
@@ -213,6 +231,7 @@ impl Writer {
         file.sync_data().and_then(|()| disk.sync_dir(dir)).map_err(Error::io("flush a new segment"))?;
         self.shared.add(base, Arc::clone(&file));
         self.segment = Active { base, file, end: base.after(SEGMENT_HEADER_BYTES) };
+        self.allocated = 0;
         Ok(())
     }
 
@@ -233,6 +252,14 @@ impl fmt::Debug for Writer {
             .field("health", &self.health)
             .finish_non_exhaustive()
     }
+}
+
+/// Writes zeros from `written` on, not beyond `limit`, and answers how far there is space now. A disk that has no room
+/// for them may still have room for the groups themselves, so a failure only means that nothing is ahead.
+fn allocate(file: &dyn DiskFile, written: u64, limit: u64) -> u64 {
+    let until = (written + AHEAD_BYTES).min(limit).max(written);
+    let zeros = vec![0; usize::try_from(until - written).expect("it is at most 256 KiB")];
+    if file.write_all_at(&zeros, written).is_ok() { until } else { 0 }
 }
 
 /// Shortens a file durably, so that what stood behind can never be taken for data again.

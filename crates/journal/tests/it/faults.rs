@@ -102,7 +102,8 @@ fn a_failing_disk_while_a_segment_is_begun() {
     check(&[(SyncDir, EIO)], full, Answer::Poisoned, &[Create, Write, Sync, SyncDir]);
 }
 
-/// Nothing is acknowledged before the flush, and a group costs one write and one flush.
+/// Nothing is acknowledged before the flush, and a group costs one write and one flush. Where there is room behind
+/// it, zeros are written ahead, in the same flush.
 #[test]
 fn a_group_is_one_write_and_one_flush() {
     let dir = TempDir::new().unwrap();
@@ -118,5 +119,8 @@ fn a_group_is_one_write_and_one_flush() {
     assert_eq!(disk.take_log(), []);
     stage(&mut writer, &["c"]);
     writer.commit().unwrap();
-    assert_eq!(disk.take_log(), [Create, Write, Sync, SyncDir, Write, Sync]);
+    assert_eq!(disk.take_log(), [Create, Write, Sync, SyncDir, Write, Write, Sync]);
+    stage(&mut writer, &["d"]);
+    writer.commit().unwrap();
+    assert_eq!(disk.take_log(), [Write, Sync], "the space is there");
 }
