@@ -31,7 +31,7 @@ pub(crate) struct Bench {
     #[arg(long, default_value_t = 5_000)]
     idle: usize,
     /// At which rate the latency of commands is measured.
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 6_000)]
     rate: u32,
 }
 
