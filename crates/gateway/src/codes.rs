@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -135,6 +136,19 @@ impl Refusal {
     pub fn on_socket(self, original_action: Option<Value>) -> ErrorMessage {
         let Self { code, message, field, retry_after, detail: _ } = self;
         ErrorMessage { code: Cow::Borrowed(code.word()), message, field, retry_after, original_action }
+    }
+}
+
+/// A path that cannot be read names nothing that there is.
+impl From<PathRejection> for Refusal {
+    fn from(_: PathRejection) -> Self {
+        Self::not_found()
+    }
+}
+
+impl From<QueryRejection> for Refusal {
+    fn from(error: QueryRejection) -> Self {
+        Self::field("query", error.body_text())
     }
 }
 

@@ -46,7 +46,7 @@ pub struct Hub {
     connections: Shards<HashMap<u64, Arc<Connection>>>,
     by_principal: Shards<HashMap<Principal, Vec<Arc<Connection>>>>,
     next_connection: AtomicU64,
-    frame_bytes: AtomicUsize,
+    frame_bytes: Arc<AtomicUsize>,
 }
 
 /// One value for each shard of a key.
@@ -86,7 +86,7 @@ impl Hub {
             connections: Shards::new(),
             by_principal: Shards::new(),
             next_connection: AtomicU64::new(0),
-            frame_bytes: AtomicUsize::new(0),
+            frame_bytes: Arc::default(),
         })
     }
 
@@ -131,7 +131,8 @@ impl Hub {
 
     fn follow(&self, key: &FeedKey, connection: &Arc<Connection>) -> Arc<Feed> {
         let mut feeds = self.feeds.of(key);
-        let feed = feeds.entry(key.clone()).or_default();
+        let new = || Arc::new(Feed::new(Arc::clone(&self.frame_bytes)));
+        let feed = feeds.entry(key.clone()).or_insert_with(new);
         feed.add(connection);
         Arc::clone(feed)
     }
@@ -141,7 +142,6 @@ impl Hub {
         if let Some(feed) = feeds.get(key)
             && feed.remove(connection) == 0
         {
-            self.frame_bytes.fetch_sub(feed.frame_bytes(), Ordering::Relaxed);
             feeds.remove(key);
         }
     }
@@ -186,9 +186,7 @@ impl Reactor for Hub {
             let _span = station!("publish", event.metadata.traceparent.as_deref()).entered();
             let crowded = self.frame_bytes.load(Ordering::Relaxed) > MAX_FRAME_BYTES;
             let limit = if crowded { feed::CROWDED_BYTES } else { feed::MAX_BYTES };
-            let change = feed.push(self.frame(event), limit);
-            // Wraps around zero for a shrinking feed, which adds up all the same.
-            self.frame_bytes.fetch_add(change.cast_unsigned(), Ordering::Relaxed);
+            feed.push(self.frame(event), limit);
             if !touched.iter().any(|other| Arc::ptr_eq(other, &feed)) {
                 touched.push(feed);
             }

@@ -1,7 +1,7 @@
 //! The newest events of one feed, as finished frames, and everybody who follows it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::extract::ws::Utf8Bytes;
@@ -56,9 +56,10 @@ impl Frame {
 }
 
 /// A feed that somebody follows.
-#[derive(Default)]
 pub(super) struct Feed {
     frames: Mutex<Frames>,
+    /// The bytes of all feeds together, these among them.
+    all_bytes: Arc<AtomicUsize>,
     followers: Mutex<Vec<Arc<Connection>>>,
     /// The number of the last event that came by.
     head: AtomicU64,
@@ -81,13 +82,18 @@ pub(super) enum Taken {
 }
 
 impl Feed {
-    /// Adds the next event, and answers how many bytes the feed holds more than before.
-    pub(super) fn push(&self, frame: Frame, limit: usize) -> isize {
+    /// A feed without events, whose bytes are counted in `all_bytes` as long as it lives.
+    pub(super) fn new(all_bytes: Arc<AtomicUsize>) -> Self {
+        Self { frames: Mutex::default(), all_bytes, followers: Mutex::default(), head: AtomicU64::new(0) }
+    }
+
+    /// Adds the next event, and forgets the oldest beyond so many bytes.
+    pub(super) fn push(&self, frame: Frame, limit: usize) {
         let mut frames = lock(&self.frames);
         let before = frames.bytes;
         // After a rewind the same events come by again; whoever follows has them.
         if frames.newest.back().is_some_and(|last| last.version >= frame.version) {
-            return 0;
+            return;
         }
         self.head.store(frame.version.get(), Ordering::Release);
         // An operator may have had an event skipped: what stood before a gap is read from the log.
@@ -101,7 +107,8 @@ impl Feed {
             let Some(oldest) = frames.newest.pop_front() else { break };
             frames.bytes -= oldest.text.len();
         }
-        frames.bytes.cast_signed() - before.cast_signed()
+        self.all_bytes.fetch_add(frames.bytes, Ordering::Relaxed);
+        self.all_bytes.fetch_sub(before, Ordering::Relaxed);
     }
 
     /// Gives the frames from `next` on, in order, until `take` has enough.
@@ -124,10 +131,6 @@ impl Feed {
         Taken::Frames
     }
 
-    pub(super) fn frame_bytes(&self) -> usize {
-        lock(&self.frames).bytes
-    }
-
     pub(super) fn add(&self, connection: &Arc<Connection>) {
         lock(&self.followers).push(Arc::clone(connection));
     }
@@ -146,6 +149,12 @@ impl Feed {
     }
 }
 
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.all_bytes.fetch_sub(lock(&self.frames).bytes, Ordering::Relaxed);
+    }
+}
+
 /// Whether a reader wants more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Enough {
@@ -153,4 +162,49 @@ pub(super) enum Enough {
     Yes,
     /// More.
     No,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(version: u64, bytes: usize) -> Frame {
+        Frame { version: Version::new(version), text: "x".repeat(bytes).into(), trace: None }
+    }
+
+    fn taken(feed: &Feed, next: u64) -> Option<Vec<u64>> {
+        let mut versions = Vec::new();
+        let taken = feed.take(Version::new(next), |frame| {
+            versions.push(frame.version.get());
+            Enough::No
+        });
+        (!matches!(taken, Taken::Gone)).then_some(versions)
+    }
+
+    #[test]
+    fn the_newest_are_held_and_counted_as_long_as_the_feed_lives() {
+        let all = Arc::new(AtomicUsize::new(7));
+        let feed = Feed::new(Arc::clone(&all));
+        for version in 1..=5 {
+            feed.push(frame(version, 100), 300);
+        }
+        assert_eq!((taken(&feed, 3), taken(&feed, 5)), (Some(vec![3, 4, 5]), Some(vec![5])));
+        assert_eq!((taken(&feed, 6), taken(&feed, 2)), (Some(vec![]), None));
+        assert_eq!(all.load(Ordering::Relaxed), 307);
+        feed.push(frame(6, 1_000), 300);
+        assert_eq!((taken(&feed, 6), all.load(Ordering::Relaxed)), (Some(vec![6]), 1_007));
+        drop(feed);
+        assert_eq!(all.load(Ordering::Relaxed), 7);
+    }
+
+    #[test]
+    fn what_comes_by_again_is_passed_over_and_a_gap_is_not_hidden() {
+        let feed = Feed::new(Arc::default());
+        for version in [4, 5, 4, 5, 6] {
+            feed.push(frame(version, 1), 300);
+        }
+        assert_eq!(taken(&feed, 4), Some(vec![4, 5, 6]));
+        feed.push(frame(8, 1), 300);
+        assert_eq!((taken(&feed, 7), taken(&feed, 8)), (None, Some(vec![8])));
+    }
 }

@@ -57,6 +57,10 @@ async fn a_query_waits_for_the_position_that_it_asks_for() {
     assert_eq!((status, &problem["code"], &problem["epoch"]), (409, &json!("epoch_changed"), &json!(epoch)));
     let (status, problem) = running.client.get(&format!("{path}?at_least=2"), &alice).await;
     assert_eq!((status, &problem["code"], &problem["position"]), (504, &json!("view_behind"), &json!(1)));
+    let (status, problem) = running.client.get(&format!("{path}?at_least=1&at_least=2"), &alice).await;
+    assert_eq!((status, &problem["code"]), (422, &json!("invalid_field")));
+    let (status, problem) = running.client.get("/api/social/likes/%FF", &alice).await;
+    assert_eq!((status, &problem["code"]), (404, &json!("not_found")));
     let (status, problem) = running.client.get(&format!("{path}?at_least=x"), &alice).await;
     assert_eq!((status, &problem["field"]), (422, &json!("at_least")));
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -96,11 +97,12 @@ struct LikesDto {
 async fn read(
     State(gateway): State<Arc<Gateway>>,
     Session(identity): Session,
-    Path(target_id): Path<String>,
-    wanted: Query<Wanted>,
+    path: Result<Path<String>, PathRejection>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let mut journey = gateway.sampler.query(traceparent(&headers));
+    let (Path(target_id), Query(wanted)) = (path?, wanted?);
     let at_least = journey.checked(parse(&target_id, &wanted))?;
     let (tenant, user, target) = (identity.tenant, identity.actor.user_id, target_id.clone());
     journey.enter(station!("query", journey.context(), error = field::Empty));
