@@ -3,26 +3,9 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{action, start};
+use crate::support::{Random, action, start};
 
 const CASES: u64 = 1_000;
-
-/// Numbers that look random and are the same in every run (SplitMix64, Steele et al. 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.next() % n as u64).unwrap()
-    }
-}
 
 fn good() -> Value {
     action("LikeAdd", "a", Uuid::from_u128(7))

@@ -155,10 +155,17 @@ impl Client {
     }
 
     pub(crate) async fn socket(&self, token: &str) -> Socket {
-        let (stream, _) = tokio_tungstenite::connect_async(format!("ws://{}/ws?token={token}", self.address))
-            .await
-            .unwrap();
-        Socket { stream, ready: VecDeque::new() }
+        self.try_socket(token).await.unwrap()
+    }
+
+    /// A socket, or why there is none: the server may be gone.
+    pub(crate) async fn try_socket(
+        &self,
+        token: &str,
+    ) -> Result<Socket, tokio_tungstenite::tungstenite::Error> {
+        let url = format!("ws://{}/ws?token={token}", self.address);
+        let (stream, _) = tokio_tungstenite::connect_async(url).await?;
+        Ok(Socket { stream, ready: VecDeque::new() })
     }
 }
 
@@ -272,5 +279,22 @@ pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask:
         assert!(Instant::now() < deadline, "{what} never came");
         // tidy: sleep because nothing tells when it is there; bounded by the deadline.
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Numbers that look random and are the same in every run (SplitMix64, Steele et al. 2014).
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        usize::try_from(self.next() % n as u64).unwrap()
     }
 }
