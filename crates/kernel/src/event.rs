@@ -148,6 +148,44 @@ impl NewEvent {
     }
 }
 
+/// Where and when the log takes an event.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Its number in the whole log.
+    pub position: Position,
+    /// Whose event it is.
+    pub tenant: Tenant,
+    /// Its stream.
+    pub stream: StreamName,
+    /// Its number in the stream.
+    pub version: Version,
+    /// When.
+    pub recorded_at: Timestamp,
+}
+
+impl NewEvent {
+    /// The event as it is in the log, linked to the one before it in its stream.
+    pub fn recorded(self, place: Place, previous: &Checksum) -> Event {
+        let Self { id, event_type, data, metadata, metadata_json, digest } = self;
+        let Place { position, tenant, stream, version, recorded_at } = place;
+        let link = Link { tenant: &tenant, stream: &stream, version, id, recorded_at, digest };
+        let checksum = previous.next(&link);
+        Event {
+            position,
+            tenant,
+            stream,
+            version,
+            id,
+            event_type,
+            data,
+            metadata,
+            metadata_json,
+            recorded_at,
+            checksum,
+        }
+    }
+}
+
 /// An event in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -213,24 +251,11 @@ mod tests {
         let id = EventId(Uuid::from_u128(1));
         let new = NewEvent::new(id, "LikeSetEvent", data.to_owned(), Metadata::default());
         let (tenant, stream): (Tenant, StreamName) = ("main".parse().unwrap(), "like-a".parse().unwrap());
-        let (version, recorded_at) = (Version::new(1), Timestamp::from_micros(5));
-        let link = Link { tenant: &tenant, stream: &stream, version, id, recorded_at, digest: new.digest };
-        let checksum = Checksum::START.next(&link);
-        let NewEvent { event_type, data, metadata, metadata_json, .. } = new;
-        let position = Position::new(9);
-        Event {
-            position,
-            tenant,
-            stream,
-            version,
-            id,
-            event_type,
-            data,
-            metadata,
-            metadata_json,
-            recorded_at,
-            checksum,
-        }
+        let recorded_at = Timestamp::from_micros(5);
+        new.recorded(
+            Place { position: Position::new(9), tenant, stream, version: Version::new(1), recorded_at },
+            &Checksum::START,
+        )
     }
 
     #[test]

@@ -10,7 +10,7 @@ use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use sillage_domains::likes::{Likes, LikesView};
 use sillage_gateway::receive::{action, read_message};
-use sillage_kernel::event::Link;
+use sillage_kernel::event::{Link, Place};
 use sillage_kernel::{
     Actor, Checksum, CommandId, ContentHash, Context, Decider, Digest, DomainCommand, DomainEvent, Envelope,
     Event, EventId, Expected, Metadata, NewEvent, Position, StreamName, Tenant, Timestamp, Version, View,
@@ -72,22 +72,8 @@ fn event(position: u64, target: u64) -> Event {
         ..Metadata::default()
     };
     let new = NewEvent::new(EventId(Uuid::from_u128(position.into())), "LikeSetEvent", data, metadata);
-    let NewEvent { id, event_type, data, metadata, metadata_json, .. } = new;
-    let (position, version) = (Position::new(position), Version::new(1));
-    let (recorded_at, checksum) = (Timestamp::default(), Checksum::START);
-    Event {
-        position,
-        tenant,
-        stream,
-        version,
-        id,
-        event_type,
-        data,
-        metadata,
-        metadata_json,
-        recorded_at,
-        checksum,
-    }
+    let (position, version, recorded_at) = (Position::new(position), Version::new(1), Timestamp::default());
+    new.recorded(Place { position, tenant, stream, version, recorded_at }, &Checksum::START)
 }
 
 /// The two hashes of an event.

@@ -17,9 +17,9 @@ use sillage_gateway::tokens::{Keys, TokenError};
 use sillage_gateway::{Gateway, routes};
 use sillage_kernel::Reactor;
 use sillage_runtime::{BusOptions, CommandBus, ContentKey, Projector, Reactors, Retry};
+use sillage_store::EventStore;
 use sillage_store::event_store::journal::{JournalOptions, JournalStore, LogError};
 use sillage_store::views::{Views, ViewsError};
-use sillage_store::{EventStore, clock};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -266,9 +266,4 @@ pub fn asked_to_stop() -> impl Future<Output = ()> {
             () = wait(interrupt) => {}
         }
     }
-}
-
-/// What time it is, for those who issue tokens.
-pub fn now() -> sillage_kernel::Timestamp {
-    clock::now()
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::Args;
 use sillage_gateway::tokens::{Allowance, Grant, Keys};
 use sillage_kernel::{Tenant, UserId};
-use sillage_server::{Config, node};
+use sillage_server::Config;
+use sillage_store::clock;
 
 use super::Failure;
 
@@ -47,6 +48,6 @@ pub(crate) fn run(token: Token) -> Result<(), Failure> {
         lifetime: Duration::from_secs(u64::from(hours) * 3_600),
     };
     grant.check()?;
-    println!("{}", keys.issue(&grant, node::now()));
+    println!("{}", keys.issue(&grant, clock::now()));
     Ok(())
 }

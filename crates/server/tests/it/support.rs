@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use sillage_gateway::tokens::{Allowance, Grant, Keys};
-use sillage_server::{Config, Node, node};
+use sillage_server::{Config, Node};
+use sillage_store::clock;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -120,7 +121,7 @@ impl Client {
             allowance: Allowance::Full,
             lifetime,
         };
-        self.keys.issue(&grant, node::now())
+        self.keys.issue(&grant, clock::now())
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sillage_kernel::event::Link;
+use sillage_kernel::event::Place;
 use sillage_kernel::{
     Checksum, Event, NewEvent, Outcome, Position, Receipt, StreamName, Tenant, Timestamp, Version,
 };
@@ -147,26 +147,14 @@ impl Sequencer {
         let (tenant, stream) = &key;
         let recorded_at = self.staged.recorded_at;
         let mut numbered = Vec::with_capacity(events.len());
-        for NewEvent { id, event_type, data, metadata, metadata_json, digest } in events {
-            let version = head.version.next();
-            let checksum = head.checksum.next(&Link { tenant, stream, version, id, recorded_at, digest });
-            head = Head { version, checksum };
-            let position = self.staged.position.next();
-            self.staged.position = position;
+        for new in events {
+            let (position, version) = (self.staged.position.next(), head.version.next());
             let (tenant, stream) = (tenant.clone(), stream.clone());
-            numbered.push(Arc::new(Event {
-                position,
-                tenant,
-                stream,
-                version,
-                id,
-                event_type,
-                data,
-                metadata,
-                metadata_json,
-                recorded_at,
-                checksum,
-            }));
+            let event =
+                new.recorded(Place { position, tenant, stream, version, recorded_at }, &head.checksum);
+            head = Head { version, checksum: event.checksum };
+            self.staged.position = position;
+            numbered.push(Arc::new(event));
         }
         self.staged.heads.insert(key, head);
         numbered

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sillage_kernel::event::Link;
+use sillage_kernel::event::Place;
 use sillage_kernel::{
     Checksum, CommandId, ContentHash, Event, EventId, Metadata, NewEvent, Outcome, Position, Receipt,
     Rejection, Timestamp, Version,
@@ -18,24 +18,9 @@ fn event() -> Event {
     let id = EventId(Uuid::from_u128(0x019b_d64a_0800_7000_8000_0000_0000_0001));
     let new = NewEvent::new(id, "LikeSetEvent", r#"{"count":1}"#.into(), metadata);
     let (tenant, stream) = ("main".parse().unwrap(), "like-é".parse().unwrap());
-    let (version, recorded_at) = (Version::new(1), Timestamp::from_micros(1_768_826_734_592_001));
-    let link = Link { tenant: &tenant, stream: &stream, version, id, recorded_at, digest: new.digest };
-    let checksum = Checksum::START.next(&link);
-    let NewEvent { event_type, data, metadata, metadata_json, .. } = new;
-    let position = Position::new(7);
-    Event {
-        position,
-        tenant,
-        stream,
-        version,
-        id,
-        event_type,
-        data,
-        metadata,
-        metadata_json,
-        recorded_at,
-        checksum,
-    }
+    let recorded_at = Timestamp::from_micros(1_768_826_734_592_001);
+    let (position, version) = (Position::new(7), Version::new(1));
+    new.recorded(Place { position, tenant, stream, version, recorded_at }, &Checksum::START)
 }
 
 fn ledger(outcome: Outcome) -> (LedgerKey, LedgerEntry, Timestamp) {
