@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use sillage_kernel::{LogPosition, Position, StreamName};
-use sillage_runtime::{CommandBus, Deciders, ReactorHandle};
+use sillage_runtime::{CommandBus, Deciders, ReactorHandle, Supervisor};
 use sillage_store::EventStore;
 use sillage_store::views::{Answer, QueryError, ViewReader};
 
@@ -67,6 +67,8 @@ pub struct Gateway {
     pub sampler: Sampler,
     /// The views must have come to this position before the node is ready.
     pub ready_at: Position,
+    /// Knows whether something in the background has failed.
+    pub supervisor: Supervisor,
     /// Writes the metrics as Prometheus reads them.
     pub metrics: metrics_exporter_prometheus::PrometheusHandle,
 }

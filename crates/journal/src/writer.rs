@@ -159,6 +159,13 @@ impl Writer {
         result
     }
 
+    /// Whether an earlier failure left the writer unsure of what the disk holds. Then only opening the log
+    /// again helps.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.health == Health::Poisoned
+    }
+
     /// Drops everything that is staged, ended batches too. Their addresses are given out again.
     pub fn discard_group(&mut self) {
         let Group { bytes, start: _, batches, ended, open_records } = &mut self.group;

@@ -19,6 +19,7 @@ use sillage_store::{EventStore, clock};
 use tokio::sync::{mpsc, oneshot};
 
 use self::shard::Shard;
+use crate::Supervisor;
 use crate::deciders::Command;
 
 /// How many commands wait at one shard; whoever sends more waits until there is room.
@@ -77,12 +78,14 @@ pub struct BusOptions {
     pub streams_in_memory: usize,
     /// What time it is.
     pub now: fn() -> Timestamp,
+    /// Watches over the shards.
+    pub supervisor: Supervisor,
 }
 
 impl Default for BusOptions {
     fn default() -> Self {
         let shards = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { shards, streams_in_memory: 16_384, now: clock::now }
+        Self { shards, streams_in_memory: 16_384, now: clock::now, supervisor: Supervisor::default() }
     }
 }
 
@@ -104,7 +107,7 @@ impl CommandBus {
         let shard = |_| {
             let (sender, inbox) = mpsc::channel(SHARD_QUEUE);
             let shard = Shard::new(Arc::clone(&store), Arc::clone(&sink), &options);
-            tokio::spawn(shard.run(inbox));
+            options.supervisor.spawn("command bus", shard.run(inbox));
             sender
         };
         Self { shards: (0..options.shards.max(1)).map(shard).collect() }

@@ -9,7 +9,7 @@ use sillage_store::{EventStore, Subscription};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::station;
+use crate::{Supervisor, station};
 
 /// How many events are folded into one transaction at most.
 const PAGE: usize = 8_192;
@@ -26,8 +26,8 @@ pub struct Projector {
 
 impl Projector {
     /// Starts on the current runtime. It ends when every view has stopped, or with [`Projector::stop`].
-    pub fn start(store: Arc<dyn EventStore>, views: Views) -> Self {
-        Self { task: tokio::spawn(run(store, views)) }
+    pub fn start(store: Arc<dyn EventStore>, views: Views, supervisor: &Supervisor) -> Self {
+        Self { task: supervisor.spawn("projector", run(store, views)) }
     }
 
     /// Ends it. What is being folded is either kept whole or folded again.
@@ -61,13 +61,8 @@ async fn run(store: Arc<dyn EventStore>, mut views: Views) {
             (views, result)
         });
         let result;
-        (views, result) = match folding.await {
-            Ok(done) => done,
-            Err(error) => {
-                tracing::error!(%error, "the projector has stopped");
-                return;
-            }
-        };
+        // A view that panics takes the file with it, and so the projector.
+        (views, result) = folding.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
         if let Err(error) = result {
             tracing::error!(%error, "the views cannot be moved");
             subscription.seek(views.cursor().unwrap_or(Position::ZERO));

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use self::runner::Runner;
+use crate::Supervisor;
 
 /// How many events may be parked for one reactor; at that number it stops reading until somebody decides.
 pub const MAX_PARKED: usize = 10_000;
@@ -134,11 +135,17 @@ impl ReactorHandle {
 /// The reactors of a node.
 #[derive(Default)]
 pub struct Reactors {
+    supervisor: Supervisor,
     handles: Vec<ReactorHandle>,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Reactors {
+    /// None yet; `supervisor` watches over those that come.
+    pub fn watched_by(supervisor: Supervisor) -> Self {
+        Self { supervisor, ..Self::default() }
+    }
+
     /// Starts a reactor on the current runtime.
     pub fn start(
         &mut self,
@@ -156,7 +163,8 @@ impl Reactors {
             last_error: None,
         });
         let handle = ReactorHandle { control, status: status.subscribe() };
-        self.tasks.push(tokio::spawn(runner::run(Runner::new(store, reactor, retry, status), orders)));
+        let run = runner::run(Runner::new(store, reactor, retry, status), orders);
+        self.tasks.push(self.supervisor.spawn("runner of a reactor", run));
         self.handles.push(handle.clone());
         handle
     }

@@ -16,7 +16,7 @@ use sillage_gateway::sampling::Sampler;
 use sillage_gateway::tokens::{Keys, TokenError};
 use sillage_gateway::{Gateway, routes};
 use sillage_kernel::Reactor;
-use sillage_runtime::{BusOptions, CommandBus, ContentKey, Projector, Reactors, Retry};
+use sillage_runtime::{BusOptions, CommandBus, ContentKey, Projector, Reactors, Retry, Supervisor};
 use sillage_store::EventStore;
 use sillage_store::event_store::journal::{JournalOptions, JournalStore, LogError};
 use sillage_store::views::{Views, ViewsError};
@@ -128,18 +128,21 @@ impl Node {
         let views = open_views(&config, store.as_ref())?;
         let directory = Arc::new(Directory::default());
         let hub = Hub::new(Arc::clone(&store), Arc::clone(&directory));
-        let bus = CommandBus::start(Arc::clone(&store), Arc::clone(&hub) as _, BusOptions::default());
+        let supervisor = Supervisor::default();
+        watch_the_log(&supervisor, store.as_ref());
+        let bus_options = BusOptions { supervisor: supervisor.clone(), ..BusOptions::default() };
+        let bus = CommandBus::start(Arc::clone(&store), Arc::clone(&hub) as _, bus_options);
 
         let view_reader = views.reader();
         let ready_at = store.head();
-        let projector = Projector::start(Arc::clone(&store), views);
+        let projector = Projector::start(Arc::clone(&store), views, &supervisor);
 
-        let mut reactors = Reactors::default();
+        let mut reactors = Reactors::watched_by(supervisor.clone());
         let own: [Arc<dyn Reactor>; 2] = [Arc::clone(&hub) as _, Arc::new(LogDestination)];
         for reactor in own.into_iter().chain(config.reactors.iter().cloned()) {
             reactors.start(Arc::clone(&store), reactor, config.retry);
         }
-        let sweep = tokio::spawn(hub::sweep(Arc::clone(&hub)));
+        let sweep = supervisor.spawn("sweep of the hub", hub::sweep(Arc::clone(&hub)));
 
         let gateway = Arc::new(Gateway {
             bus,
@@ -154,6 +157,7 @@ impl Node {
             limits: Limits::new(config.rates),
             sampler: Sampler::new(config.traces_per_second),
             ready_at,
+            supervisor,
             metrics: metrics_recorder(),
         });
         let (stop, stopped) = tokio::sync::watch::channel(Stop::NotYet);
@@ -169,6 +173,11 @@ impl Node {
     /// The parts that requests are served with.
     pub fn gateway(&self) -> &Arc<Gateway> {
         &self.gateway
+    }
+
+    /// Resolves, with the reason, when something has failed that only a new start mends: stop the node then.
+    pub async fn failed(&self) -> Arc<str> {
+        self.gateway.supervisor.failed().await
     }
 
     /// Stops in the order of the journey: no new requests, open sockets closed, what was taken settled, then
@@ -207,6 +216,14 @@ fn open_log(config: &Config) -> Result<Arc<dyn EventStore>, NodeError> {
     }
     tracing::info!(batches = recovered.batches, head = %store.head(), "the log is open");
     Ok(Arc::new(store))
+}
+
+/// A log that cannot be written any more is a failure of the node. The task ends with the process at the latest.
+fn watch_the_log(supervisor: &Supervisor, store: &dyn EventStore) {
+    let (failed, reporting) = (store.failed(), supervisor.clone());
+    supervisor.spawn("watch of the log", async move {
+        reporting.report(&format!("the log cannot be written any more: {}", failed.await));
+    });
 }
 
 fn open_views(config: &Config, store: &dyn EventStore) -> Result<Views, NodeError> {

@@ -50,6 +50,10 @@ pub trait EventStore: Send + Sync + 'static {
     /// Wakes when the watermark moves. A hint, never data: one wake-up may stand for many moves.
     fn watermark(&self) -> watch::Receiver<Position>;
 
+    /// Resolves, with the reason, once the engine has failed for good: nothing can be written any more until
+    /// it is opened again. Never, while it may still recover by itself.
+    fn failed(&self) -> BoxFuture<Arc<str>>;
+
     /// A command that was minted before this moment may have been forgotten by the ledger, and must not be
     /// taken for new. Only moves forward.
     fn remembers_since(&self) -> Timestamp;
@@ -210,7 +214,7 @@ pub struct Appended {
     pub receipt: Option<Receipt>,
 }
 
-/// Why an append was not taken. Nothing of it was kept.
+/// Why an append was not taken. Nothing of it was kept, but for what [`AppendError::Unavailable`] says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// A stream is not as expected: read it again and decide again.
@@ -235,7 +239,8 @@ pub enum AppendError {
     /// Too much waits for the disk: come back later.
     #[error("too many appends are waiting")]
     Overloaded,
-    /// The log cannot be written: come back later, and tell an operator.
+    /// The log cannot be written: come back later with the same command id, and tell an operator. Nothing was
+    /// kept, or it is unknown until the engine is opened again ([`EventStore::failed`]); the ledger tells then.
     #[error("the log cannot be written: {0}")]
     Unavailable(Arc<str>),
 }

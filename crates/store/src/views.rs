@@ -15,7 +15,7 @@ use sillage_kernel::{Epoch, Event, Filter, Position, View};
 use tokio::sync::watch;
 
 pub use self::folding::Table;
-use self::folding::{Folding, FoldingOf};
+use self::folding::{FoldError, Folding, FoldingOf};
 pub use self::reader::{Answer, Freshness, MAX_READERS, QueryError, ViewReader};
 
 /// Why the views cannot be opened or moved.
@@ -150,7 +150,7 @@ impl Views {
 
     /// Folds the events, which must be all that the views want between their cursor and `through`, and moves
     /// every healthy view there in one transaction. A view that cannot fold them stops where it stands; an
-    /// error means that no view was moved.
+    /// error means that no view was moved, as when the disk is full: the same can be tried again.
     pub fn fold(&mut self, events: &[Arc<Event>], through: Position) -> Result<(), ViewsError> {
         let transaction = self.db.transaction()?;
         let mut stopped = Vec::new();
@@ -160,7 +160,8 @@ impl Views {
             let news = events.get(seen..).unwrap_or_default();
             match view.folding.fold(&transaction, news) {
                 Ok(()) => save_cursor(&transaction, view.status.name, through)?,
-                Err(error) => stopped.push((view.status.name, Arc::from(error.to_string()))),
+                Err(FoldError::Stop(reason)) => stopped.push((view.status.name, reason)),
+                Err(FoldError::Trouble(error)) => return Err(error.into()),
             }
         }
         transaction.commit()?;

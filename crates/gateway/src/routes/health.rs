@@ -15,8 +15,11 @@ use crate::description::schemas;
 /// How the node stands.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Readiness {
-    /// Whether the views have caught up with the log as it was at the start.
+    /// Whether nothing has failed, and the views have caught up with the log as it was at the start.
     ready: bool,
+    /// What has failed in the background, if something has; only a new start mends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<String>,
     /// What keeps the log.
     #[schema(examples("journal"))]
     engine: &'static str,
@@ -53,16 +56,19 @@ pub(super) async fn alive() -> &'static str {
 
 /// Whether the node is ready.
 ///
-/// It is once the views have caught up with the log as it was at the start. A view that has stopped does not
+/// It is once the views have caught up with the log as it was at the start, and until something in the
+/// background has failed: the process ends then, with an error. A view that has stopped does not
 /// keep the node from serving all others, and is named.
 #[utoipa::path(get, path = "/readyz", tag = "health", operation_id = "ready", security(()),
     responses(
         (status = 200, description = "It is.", body = Readiness),
-        (status = 503, description = "Not yet.", body = Readiness),
+        (status = 503, description = "Not yet, or no longer.", body = Readiness),
     ))]
 pub(super) async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, Json<Readiness>) {
     let statuses = gateway.views.statuses();
-    let ready = statuses.iter().all(|view| view.stopped.is_some() || view.position >= gateway.ready_at);
+    let failure = gateway.supervisor.failure();
+    let caught_up = statuses.iter().all(|view| view.stopped.is_some() || view.position >= gateway.ready_at);
+    let ready = caught_up && failure.is_none();
     let view = |status: sillage_store::views::ViewStatus| View {
         name: status.name,
         position: status.position,
@@ -70,6 +76,7 @@ pub(super) async fn ready(State(gateway): State<Arc<Gateway>>) -> (StatusCode, J
     };
     let readiness = Readiness {
         ready,
+        failure: failure.map(|failure| failure.to_string()),
         engine: gateway.store.features().engine,
         epoch: gateway.store.epoch(),
         head: gateway.store.head(),

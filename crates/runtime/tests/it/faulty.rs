@@ -87,6 +87,10 @@ impl EventStore for FaultyStore {
         self.inner.watermark()
     }
 
+    fn failed(&self) -> BoxFuture<Arc<str>> {
+        self.inner.failed()
+    }
+
     fn remembers_since(&self) -> Timestamp {
         self.inner.remembers_since()
     }

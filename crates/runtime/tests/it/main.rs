@@ -6,3 +6,4 @@ mod bus;
 mod faulty;
 mod panics;
 mod reactors;
+mod supervision;

@@ -68,7 +68,7 @@ impl ReceiptSink for Nobody {
     fn deliver(&self, _: &[Settled]) {}
 }
 
-fn command(number: u128, name: &str) -> Command {
+pub(crate) fn command(number: u128, name: &str) -> Command {
     let envelope = Envelope {
         tenant: "main".parse().unwrap(),
         actor: Actor::user("alice".parse().unwrap()),

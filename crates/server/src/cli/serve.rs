@@ -1,4 +1,5 @@
-//! `sillage serve`: runs a node until it is asked to stop.
+//! `sillage serve`: runs a node until it is asked to stop, or until something has failed that only a new start
+//! mends; then it ends with an error.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -40,10 +41,13 @@ pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
         // Whoever reads the line below may ask at once.
         let asked = asked_to_stop();
         println!("Sillage is listening on http://{}", node.address());
-        asked.await;
+        let failure = tokio::select! {
+            () = asked => None,
+            failure = node.failed() => Some(failure),
+        };
         let closed = node.stop().await;
         tracing::info!(connections = closed, "stopped");
         telemetry.stop().await;
-        Ok(())
+        failure.map_or(Ok(()), |failure| Err(format!("{failure}; start it again").into()))
     })
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use sillage_store::event_store::journal::{JournalOptions, JournalStore};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::support::{Client, Process, Random, action, until};
+use crate::support::{Client, Process, Random, action, serve, until};
 
 const ROUNDS: u64 = 50;
 const USERS: usize = 8;
@@ -78,6 +79,15 @@ fn seed() -> u64 {
     seed
 }
 
+/// The log is being read, cut and opened when the next kill comes.
+async fn kill_while_it_starts(folder: &Path, after: Duration) {
+    let mut starting = serve(folder).stdout(Stdio::null()).spawn().unwrap();
+    // tidy: sleep because the kill is to come at an arbitrary moment of the start.
+    tokio::time::sleep(after).await;
+    starting.kill().unwrap();
+    starting.wait().unwrap();
+}
+
 /// Asks for what became of each command that was answered in this round.
 async fn check_receipts(client: &Client, receipts: &BTreeMap<Uuid, (String, Value)>) {
     for (id, (user, receipt)) in receipts {
@@ -116,6 +126,7 @@ async fn heavy_a_kill_loses_nothing_that_was_acknowledged() {
         for task in clicking {
             task.await.unwrap();
         }
+        kill_while_it_starts(folder.path(), Duration::from_micros(random.next() % 20_000)).await;
         let server = Process::start(folder.path());
         let all = receipts.lock().unwrap().clone();
         let new = all.into_iter().filter(|(id, _)| checked.insert(*id));

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod descriptions;
+mod failing_disk;
 mod http;
 mod kill;
 mod malformed;

@@ -42,6 +42,13 @@ pub(crate) async fn start_in(folder: TempDir, change: impl FnOnce(&mut Config)) 
     Running { node, client, folder }
 }
 
+/// The binary on a folder, not started yet.
+pub(crate) fn serve(data: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sillage"));
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).env("SILLAGE_LOG", "error");
+    command
+}
+
 /// A server in a process of its own, killed with it when it is dropped.
 pub(crate) struct Process {
     child: Child,
@@ -56,18 +63,22 @@ impl Process {
 
     /// Starts the binary on a folder, with more arguments, and waits until it listens.
     pub(crate) fn start_with(data: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sillage"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-            .arg(data)
-            .args(arguments)
-            .env("SILLAGE_LOG", "error")
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = serve(data);
+        Self::listening(command.args(arguments), data)
+    }
+
+    /// Starts a command that [`serve`] has made, and waits until it listens.
+    pub(crate) fn listening(command: &mut Command, data: &Path) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = lines.next().expect("the server says where it listens").unwrap();
         let address = line.rsplit_once("http://").unwrap().1.to_owned();
         Self { child, client: Client::new(address, data) }
+    }
+
+    /// Waits until it has ended by itself, and answers whether it says that all went well.
+    pub(crate) async fn ended(mut self) -> bool {
+        until("the end of the process", || std::future::ready(self.child.try_wait().unwrap())).await.success()
     }
 
     /// Asks it to end, and waits until it has.

@@ -96,9 +96,8 @@ impl WriterThread {
     fn finish(self) {
         let Self { jobs, thread } = self;
         drop(jobs);
-        if thread.join().is_err() {
-            tracing::error!("the writing thread has panicked");
-        }
+        // A panic has been told already, as the failure of the store.
+        drop(thread.join());
     }
 }
 
@@ -108,6 +107,8 @@ struct Shared {
     tail: Tail,
     reader: Reader,
     watermark: watch::Sender<Position>,
+    /// Why nothing can be written any more, once that is so.
+    failure: watch::Sender<Option<Arc<str>>>,
     waiting: Load<AtomicUsize>,
 }
 
@@ -212,8 +213,8 @@ impl JournalStore {
         let Opened { writer: log, reader, recovered } = opened;
         let epoch = Epoch::from_log_id(reader.log_id());
         let watermark = watch::Sender::new(index.head());
-        let (index, tail, waiting) = (RwLock::new(index), Tail::default(), Load::default());
-        let shared = Arc::new(Shared { index, tail, reader, watermark, waiting });
+        let (index, tail, failure) = (RwLock::new(index), Tail::default(), watch::Sender::default());
+        let shared = Arc::new(Shared { index, tail, reader, watermark, failure, waiting: Load::default() });
         let (jobs, queue) = mpsc::channel();
         let writer = Writer { log, sequencer, shared: Arc::clone(&shared), payload: Vec::new() };
         let thread = std::thread::Builder::new()
@@ -316,6 +317,18 @@ impl EventStore for JournalStore {
 
     fn watermark(&self) -> watch::Receiver<Position> {
         self.shared.watermark.subscribe()
+    }
+
+    fn failed(&self) -> BoxFuture<Arc<str>> {
+        let mut failure = self.shared.failure.subscribe();
+        Box::pin(async move {
+            let failed = failure.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+            match failed {
+                Some(reason) => reason,
+                // A store that was dropped did not fail.
+                None => std::future::pending().await,
+            }
+        })
     }
 
     fn remembers_since(&self) -> Timestamp {

@@ -85,6 +85,10 @@ impl EventStore for MemoryStore {
         self.watermark.subscribe()
     }
 
+    fn failed(&self) -> BoxFuture<Arc<str>> {
+        Box::pin(std::future::pending())
+    }
+
     fn remembers_since(&self) -> Timestamp {
         Timestamp::default()
     }

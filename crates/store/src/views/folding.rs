@@ -27,7 +27,30 @@ pub(super) trait Folding: Send {
     fn filter(&self) -> Filter;
     fn reset(&self, db: &Transaction<'_>) -> rusqlite::Result<()>;
     /// All the events, or none of them.
-    fn fold(&self, db: &Transaction<'_>, events: &[Arc<Event>]) -> Result<(), ViewError>;
+    fn fold(&self, db: &Transaction<'_>, events: &[Arc<Event>]) -> Result<(), FoldError>;
+}
+
+/// Why events were not folded.
+pub(super) enum FoldError {
+    /// The view cannot fold them, however often it tries: it stops.
+    Stop(Arc<str>),
+    /// The file cannot be used for the moment, which is no fault of the view.
+    Trouble(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for FoldError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{
+            CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory, ReadOnly, SystemIoFailure,
+        };
+        match error.sqlite_error_code() {
+            Some(
+                CannotOpen | DatabaseBusy | DatabaseLocked | DiskFull | OutOfMemory | ReadOnly
+                | SystemIoFailure,
+            ) => Self::Trouble(error),
+            _ => Self::Stop(error.to_string().into()),
+        }
+    }
 }
 
 pub(super) struct FoldingOf<V, T> {
@@ -58,22 +81,29 @@ impl<V: View, T: Table<V>> Folding for FoldingOf<V, T> {
         db.execute_batch(self.table.schema())
     }
 
-    fn fold(&self, db: &Transaction<'_>, events: &[Arc<Event>]) -> Result<(), ViewError> {
+    fn fold(&self, db: &Transaction<'_>, events: &[Arc<Event>]) -> Result<(), FoldError> {
         let filter = V::filter();
-        let mut batch = Batch::<V, T> { table: &self.table, db, rows: BTreeMap::new() };
+        let mut batch = Batch::<V, T> { table: &self.table, db, rows: BTreeMap::new(), unreadable: None };
         for event in events.iter().filter(|event| filter.admits(event)) {
-            V::fold(event, &mut batch)?;
+            if let Err(error) = V::fold(event, &mut batch) {
+                let stop = || FoldError::Stop(error.to_string().into());
+                return Err(batch.unreadable.take().map_or_else(stop, FoldError::from));
+            }
         }
         // Only now is anything written: a fold that failed has left no row behind.
         let dirty = batch.rows.iter().filter(|(_, slot)| slot.dirty);
-        db.execute_batch("SAVEPOINT view").map_err(storage)?;
+        db.execute_batch("SAVEPOINT view")?;
         for (key, Slot { row, .. }) in dirty {
             if let Err(error) = self.table.save(db, key, row.as_ref()) {
-                db.execute_batch("ROLLBACK TO view; RELEASE view").map_err(storage)?;
-                return Err(storage(error));
+                let error = FoldError::from(error);
+                // In trouble the whole transaction goes, and SQLite may have ended it already.
+                if matches!(error, FoldError::Stop(_)) {
+                    db.execute_batch("ROLLBACK TO view; RELEASE view")?;
+                }
+                return Err(error);
             }
         }
-        db.execute_batch("RELEASE view").map_err(storage)
+        Ok(db.execute_batch("RELEASE view")?)
     }
 }
 
@@ -82,6 +112,8 @@ struct Batch<'a, V: View, T> {
     table: &'a T,
     db: &'a Connection,
     rows: BTreeMap<V::Key, Slot<V::Row>>,
+    /// Why a row could not be read; the view itself is only told that it could not.
+    unreadable: Option<rusqlite::Error>,
 }
 
 struct Slot<R> {
@@ -94,7 +126,14 @@ impl<V: View, T: Table<V>> Rows<V::Key, V::Row> for Batch<'_, V, T> {
         match self.rows.entry(key.clone()) {
             btree_map::Entry::Occupied(slot) => Ok(slot.get().row.clone()),
             btree_map::Entry::Vacant(slot) => {
-                let row = self.table.load(self.db, key).map_err(storage)?;
+                let row = match self.table.load(self.db, key) {
+                    Ok(row) => row,
+                    Err(error) => {
+                        let told = ViewError::Storage(error.to_string());
+                        self.unreadable = Some(error);
+                        return Err(told);
+                    }
+                };
                 Ok(slot.insert(Slot { row, dirty: false }).row.clone())
             }
         }
@@ -107,8 +146,4 @@ impl<V: View, T: Table<V>> Rows<V::Key, V::Row> for Batch<'_, V, T> {
     fn remove(&mut self, key: V::Key) {
         self.rows.insert(key, Slot { row: None, dirty: true });
     }
-}
-
-fn storage(error: rusqlite::Error) -> ViewError {
-    ViewError::Storage(error.to_string())
 }

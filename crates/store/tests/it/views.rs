@@ -1,6 +1,7 @@
 //! Views: what a fold gives, what a failing one does, and what a restart finds.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
@@ -189,6 +190,44 @@ async fn a_view_that_fails_stops_says_so_and_harms_no_other() {
     assert_eq!(scene.views.cursor(), Some(Position::new(1)));
     scene.fold(&[event(2, "thing-a", ""), event(3, "thing-a", ""), event(4, "thing-a", "")]);
     assert_eq!((scene.count("thing-a").await.0, scene.last().await.0), (Some(4), Some(4)));
+}
+
+/// A table whose rows are large, in a file that may have only so many pages.
+struct Cramped(Arc<AtomicU32>);
+
+impl Table<Counts<1>> for Cramped {
+    fn schema(&self) -> &'static str {
+        "DROP TABLE IF EXISTS cramped; CREATE TABLE cramped(stream TEXT PRIMARY KEY, count INTEGER, ballast BLOB)"
+    }
+
+    fn load(&self, db: &Connection, key: &StreamName) -> rusqlite::Result<Option<u64>> {
+        let ask = "SELECT count FROM cramped WHERE stream = ?1";
+        db.query_row(ask, [key.as_str()], |row| row.get(0)).optional()
+    }
+
+    fn save(&self, db: &Connection, key: &StreamName, row: Option<&u64>) -> rusqlite::Result<()> {
+        let limit = format!("PRAGMA max_page_count = {}", self.0.load(Ordering::Relaxed));
+        db.query_row(&limit, [], |_| Ok(()))?;
+        let insert = "INSERT OR REPLACE INTO cramped VALUES (?1, ?2, zeroblob(1000000))";
+        db.execute(insert, (key.as_str(), row)).map(drop)
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_no_view() {
+    let (folder, pages) = (TempDir::new().unwrap(), Arc::new(AtomicU32::new(1)));
+    let set = ViewSet::default().with::<Last>(LastTable).with::<Counts<1>>(Cramped(Arc::clone(&pages)));
+    let file = folder.path().join("views.sqlite");
+    let mut views = set.open(&file, &Epoch::from_log_id(1), Position::ZERO).unwrap();
+    let events = [event(1, "thing-a", "")];
+    let full = views.fold(&events, Position::new(1)).unwrap_err();
+    assert!(full.to_string().contains("full"), "{full}");
+    assert_eq!(views.cursor(), Some(Position::ZERO), "no view was moved, and none has stopped");
+    // There is room again.
+    pages.store(1_000_000, Ordering::Relaxed);
+    views.fold(&events, Position::new(1)).unwrap();
+    let scene = Scene { folder, views };
+    assert_eq!((scene.positions(), scene.last().await), (vec![1, 1], (Some(1), 1)));
 }
 
 #[tokio::test]

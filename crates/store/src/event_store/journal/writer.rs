@@ -1,6 +1,7 @@
 //! The one thread that writes: takes all that waits as one group, makes it durable with one flush, shows it
 //! to readers, and only then answers.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -68,8 +69,15 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Works until every sender is gone.
+    /// Works until every sender is gone. A panic is a failure for good: the thread does not come back.
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        let shared = Arc::clone(&self.shared);
+        if catch_unwind(AssertUnwindSafe(|| self.work(jobs))).is_err() {
+            shared.failure.send_replace(Some("the writing thread has panicked".into()));
+        }
+    }
+
+    fn work(&mut self, jobs: &Receiver<Job>) {
         while let Ok(first) = jobs.recv() {
             let now = clock::now();
             let mut group = Group::default();
@@ -201,6 +209,9 @@ impl Writer {
         self.sequencer.discard();
         tracing::error!(%error, "a group could not be written");
         let reason: Arc<str> = error.to_string().into();
+        if self.log.is_poisoned() {
+            self.shared.failure.send_replace(Some(Arc::clone(&reason)));
+        }
         group.answers.into_iter().for_each(|answer| answer.refuse(&reason));
     }
 }
