@@ -34,6 +34,12 @@ pub trait Fixture: Sized + Send + 'static {
     fn hold_disk(&self) -> Option<Box<dyn HeldDisk>> {
         None
     }
+
+    /// Makes the disk refuse whatever is written until what is returned is dropped; `None` if this fixture
+    /// cannot. What the disk holds stays.
+    fn break_disk(&self) -> Option<Box<dyn Send + Sync>> {
+        None
+    }
 }
 
 /// A disk that confirms nothing. Dropping it lets the disk go on.
@@ -83,6 +89,7 @@ macro_rules! event_store {
                 reading: the_log_is_read_in_pages_through_each_filter;
                 reading: the_log_is_read_from_anywhere;
                 reading: a_page_without_room_passes_nothing;
+                reading: a_page_holds_so_many_bytes_and_no_more;
                 visibility: what_is_answered_can_be_read_at_once;
                 visibility: nothing_appears_behind_the_head;
                 visibility: an_append_is_seen_whole;
@@ -90,6 +97,8 @@ macro_rules! event_store {
                 visibility: the_watermark_wakes_whoever_waits;
                 cursors: a_reactor_never_heard_of_stands_before_the_first_event;
                 cursors: a_cursor_takes_its_steps;
+                cursors: what_was_skipped_is_forgotten_once_it_is_passed;
+                cursors: a_step_beyond_the_limits_is_invalid;
                 cursors: a_cursor_takes_no_position;
                 leases: a_lease_has_one_holder;
                 leases: one_of_many_gets_a_lease;
@@ -107,6 +116,7 @@ macro_rules! event_store {
                 durability: leases_outlive_reopening;
                 durability: an_empty_log_keeps_its_epoch;
                 durability: nothing_is_told_before_it_is_durable;
+                durability: what_cannot_be_kept_never_was;
                 durability: a_full_queue_refuses_and_loses_nothing;
                 model: random_appends_agree_with_a_model;
             }

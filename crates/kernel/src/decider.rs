@@ -78,13 +78,16 @@ impl<E> From<E> for Decision<E> {
     }
 }
 
-/// What a decision says about another stream.
+/// What a decision says about another stream. The rules cannot see that stream, so they say beforehand what
+/// follows if it is not as they expect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SideEntry {
     /// Which stream.
     pub stream: StreamName,
-    /// What it must be like, or the whole decision fails.
+    /// What it must be like.
     pub expected: Expected,
+    /// What the command is refused with if it is not; nothing of the decision is kept then.
+    pub otherwise: Rejection,
     /// Type and data of its events; none only checks.
     pub events: Vec<(Arc<str>, Arc<str>)>,
 }

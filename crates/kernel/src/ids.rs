@@ -123,12 +123,15 @@ impl StreamName {
     }
 }
 
+/// The largest number that is read: beyond it, a program whose numbers are floating-point would hear another one.
+pub const MAX_NUMBER: u64 = (1 << 53) - 1;
+
 /// Gives a newtype over `u64` that counts from 1, with 0 for "before the first".
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
-        #[serde(transparent)]
+        #[serde(try_from = "u64")]
         pub struct $name(u64);
 
         impl $name {
@@ -152,6 +155,13 @@ macro_rules! number {
             #[must_use]
             pub const fn previous(self) -> Self {
                 Self(self.0.saturating_sub(1))
+            }
+        }
+        impl TryFrom<u64> for $name {
+            type Error = &'static str;
+            /// A number that somebody else wrote.
+            fn try_from(n: u64) -> Result<Self, &'static str> {
+                if n <= MAX_NUMBER { Ok(Self(n)) } else { Err("must be below 2^53") }
             }
         }
         impl fmt::Display for $name {
@@ -213,12 +223,12 @@ impl FromStr for LogPosition {
 
     fn from_str(text: &str) -> Result<Self, InvalidName> {
         const WRONG: InvalidName =
-            InvalidName { what: "position", problem: "must be epoch:position or a number" };
+            InvalidName { what: "position", problem: "must be epoch:position or a number, below 2^53" };
         let (epoch, number) = match text.rsplit_once(':') {
             Some((epoch, number)) => (Some(Epoch::parse(epoch).ok_or(WRONG)?), number),
             None => (None, text),
         };
-        let position = number.parse().map(Position::new).map_err(|_| WRONG)?;
+        let position = number.parse().ok().and_then(|n: u64| Position::try_from(n).ok()).ok_or(WRONG)?;
         Ok(Self { epoch, position })
     }
 }
@@ -251,8 +261,23 @@ mod tests {
         assert_eq!((with.epoch.unwrap().as_str(), with.position.get()), ("abc", 12));
         let without: LogPosition = "12".parse().unwrap();
         assert_eq!((without.epoch, without.position.get()), (None, 12));
-        for bad in ["", ":1", "abc:", "abc:x", "-1", "a:b:1"] {
+        for bad in ["", ":1", "abc:", "abc:x", "-1", "a:b:1", "9007199254740992", "a:9007199254740992"] {
             assert!(bad.parse::<LogPosition>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_others_would_read_as_another_is_refused() {
+        for good in [0, 1, MAX_NUMBER] {
+            let text = good.to_string();
+            assert_eq!(serde_json::from_str::<Version>(&text).unwrap(), Version::new(good));
+            assert_eq!(serde_json::to_string(&Position::new(good)).unwrap(), text);
+        }
+        for bad in
+            ["9007199254740992", "9007199254740993", "18446744073709551615", "-1", "1.5", "1e3", "\"1\""]
+        {
+            assert!(serde_json::from_str::<Version>(bad).is_err(), "{bad}");
+            assert!(serde_json::from_str::<Position>(bad).is_err(), "{bad}");
         }
     }
 }

@@ -5,9 +5,11 @@
 //! the store with one call; while the disk works it already decides the next turn.
 //!
 //! Invariants: a command is answered after its outcome is durable; what was decided on a state that never
-//! became durable is decided again; commands to one stream are decided in the order in which they came.
+//! became durable is decided again; commands to one stream are decided in the order in which they came, and
+//! those to a stream that has to be read first keep no other stream waiting.
 
 mod entities;
+mod loads;
 mod outcome;
 mod shard;
 
@@ -30,6 +32,9 @@ pub const TURN_COMMANDS: usize = 1_024;
 pub const TURNS_IN_FLIGHT: usize = 4;
 /// How often a command is decided again before its sender is told to come back.
 pub const MAX_ATTEMPTS: u32 = 16;
+/// How many wait for the outcome of one command, its sender and those who resend it; whoever resends it beyond
+/// that is told to come back.
+pub const MAX_WAITERS: usize = 64;
 
 /// Takes the answer to one command. It is called once, on the shard's own time, and must not block.
 pub type Reply = Box<dyn FnOnce(Result<Receipt, DispatchError>) + Send>;

@@ -5,12 +5,19 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use sillage_kernel::{
     ContentHash, Context, Decider, Decision, DecodeError, DomainCommand, DomainEvent, Envelope, Event,
-    InvalidField, Rejection, SideEntry, StreamName,
+    InvalidField, Rejection, SideEntry, StreamName, Version,
 };
+use sillage_store::clock;
+
+/// How far ahead of ours the clock that minted a command id may be. A full ledger forgets up to the youngest id
+/// that it drops, and what is minted now must be younger: its ten million commands last longer than this, up to
+/// 33,000 a second all the time.
+pub const MAX_CLOCK_AHEAD: Duration = Duration::from_secs(5 * 60);
 
 /// The state of a stream, of whatever type.
 pub(crate) type State = Box<dyn Any + Send>;
@@ -22,13 +29,28 @@ pub(crate) trait Rules: Send + Sync {
     fn decode(&self, name: &str, data: &str, envelope: &Envelope) -> Result<Decoded, InvalidField>;
     fn new_state(&self) -> State;
     fn replay(&self, state: &mut State, event: &Event) -> Result<(), DecodeError>;
-    /// Decides, and takes the decision into the state at once.
+    /// Decides, and takes the decision into the state at once. A decision that needs another stream to be
+    /// what it is not is refused as its side entry says; `elsewhere` is what is known of such a stream.
     fn decide(
         &self,
         state: &mut State,
         payload: &Payload,
         context: &Context<'_>,
+        elsewhere: Option<&Elsewhere>,
     ) -> Result<Decided, Rejection>;
+}
+
+/// Another stream than the command's own, as an append has found it.
+pub(crate) struct Elsewhere {
+    pub(crate) stream: StreamName,
+    /// The version of its last event.
+    pub(crate) actual: Version,
+}
+
+impl Elsewhere {
+    fn refuses(&self, SideEntry { stream, expected, .. }: &SideEntry) -> bool {
+        *stream == self.stream && !expected.holds_at(self.actual)
+    }
 }
 
 /// A command of whatever type.
@@ -78,10 +100,15 @@ impl<D: Decider> Rules for RulesOf<D> {
         state: &mut State,
         payload: &Payload,
         context: &Context<'_>,
+        elsewhere: Option<&Elsewhere>,
     ) -> Result<Decided, Rejection> {
         let state = own::<D::State>(state);
         let command = payload.downcast_ref::<D::Command>().expect("a command stays with its own rules");
         let Decision { events, others } = D::decide(state, command, context)?;
+        let unmet = elsewhere.and_then(|elsewhere| others.iter().find(|side| elsewhere.refuses(side)));
+        if let Some(SideEntry { otherwise, .. }) = unmet {
+            return Err(otherwise.clone());
+        }
         let stored = events.iter().map(|event| (event.event_type(), event.encode())).collect();
         events.iter().for_each(|event| D::evolve(state, event));
         Ok(Decided { events: stored, others })
@@ -149,6 +176,10 @@ impl Deciders {
         let Some(rules) = self.by_name.get(name) else {
             return Err(DecodeCommandError::UnknownCommand(name.to_owned()));
         };
+        let latest = clock::later(clock::now(), MAX_CLOCK_AHEAD);
+        if envelope.command_id.minted_at().is_some_and(|minted| minted > latest) {
+            return Err(InvalidField::new("command_id", "was minted in the future: set the clock").into());
+        }
         let Decoded { target, content, payload } = rules.decode(name, data, &envelope)?;
         let stream = StreamName::new(rules.category(), &target)
             .map_err(|error| InvalidField::new("feed", error.problem))?;

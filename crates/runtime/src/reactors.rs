@@ -2,9 +2,12 @@
 //! with a cursor of its own, so one that is broken or slow harms no other.
 //!
 //! Invariants: an event is handled at least once; events of one key are handled in their order; the cursor
-//! passes an event only when it was confirmed or is parked; what is parked outlives a restart.
+//! passes an event only when it was confirmed, is parked or was skipped; what is parked or skipped outlives a
+//! restart; only an event that failed alone, or that the reactor named, is blamed.
 
+mod pace;
 mod runner;
+mod steps;
 mod waiting;
 
 use std::num::NonZeroU32;
@@ -35,7 +38,9 @@ pub struct Retry {
     pub first_pause: Duration,
     /// The longest pause.
     pub longest_pause: Duration,
-    /// How long one reaction may take; longer counts as a failure.
+    /// How long one reaction may take; longer counts as a failure. It is the time of a call, of one event as of
+    /// several: a reactor is given only as many at once as it can handle in half of it, going by its speed so
+    /// far. When several run out of time nonetheless, none of them is blamed, and each is handed over alone.
     pub timeout: Duration,
 }
 
@@ -55,16 +60,24 @@ impl Default for Retry {
 pub struct ReactorStatus {
     /// Its name.
     pub name: &'static str,
-    /// Everything up to here is confirmed or parked.
+    /// Everything up to here is confirmed, parked or skipped.
     pub position: Position,
     /// Whether it is to run.
     pub mode: Mode,
     /// How many events wait for a retry.
     pub retrying: usize,
-    /// What waits for an operator, in the order of the log.
+    /// What is set aside, in the order of the log: what waits for an operator, and what one has skipped before
+    /// the position has come to it, which is no longer told once it has.
     pub parked: Vec<Parked>,
     /// The last thing that went wrong.
     pub last_error: Option<Arc<str>>,
+}
+
+impl ReactorStatus {
+    /// How many events are parked and wait for an operator.
+    pub fn waiting(&self) -> usize {
+        self.parked.iter().filter(|parked| parked.waits()).count()
+    }
 }
 
 /// What an operator asks of a reactor.

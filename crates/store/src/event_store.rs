@@ -32,6 +32,14 @@ pub const MAX_APPEND_RECORDS: usize = 1_000;
 pub const MAX_APPEND_BYTES: usize = 4 << 20;
 /// How many appends may wait for the disk; beyond that they are refused as [`AppendError::Overloaded`].
 pub const MAX_WAITING_APPENDS: usize = 65_536;
+/// The most bytes of data and metadata that one page may hold. Every event fits.
+pub const MAX_PAGE_BYTES: usize = 8 << 20;
+/// The most changes that one step of a cursor may make to what is parked.
+pub const MAX_CURSOR_CHANGES: usize = 1_000;
+/// The most bytes of texts that one step of a cursor may hold: names, and what [`Parked::bytes`] counts.
+pub const MAX_CURSOR_BYTES: usize = 512 << 10;
+
+const _: () = assert!(MAX_APPEND_BYTES <= MAX_PAGE_BYTES, "an event has no room on a page");
 
 /// What the methods of the contract return.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
@@ -66,8 +74,9 @@ pub trait EventStore: Send + Sync + 'static {
     /// What is known of these commands, in their order. A shortcut only: an append looks by itself.
     fn look_up(&self, keys: Vec<LedgerKey>) -> BoxFuture<Result<Vec<Option<LedgerEntry>>, StoreError>>;
 
-    /// Up to `limit` events of a stream: forward from `from` and later, or backward from `from` and earlier.
-    /// A stream without events is an empty page.
+    /// Up to `limit` events of a stream, and no more than [`MAX_PAGE_BYTES`] of data, but at least one if there
+    /// is any: forward from `from` and later, or backward from `from` and earlier. A stream without events is
+    /// an empty page. A short page is not the end of the stream; that is where [`StreamPage::head`] is.
     fn read_stream(
         &self,
         tenant: &Tenant,
@@ -77,7 +86,9 @@ pub trait EventStore: Send + Sync + 'static {
         limit: usize,
     ) -> BoxFuture<Result<StreamPage, StoreError>>;
 
-    /// Up to `limit` wanted events after the position `after`, in the order of the log.
+    /// Up to `limit` wanted events after the position `after`, in the order of the log, and no more than
+    /// [`MAX_PAGE_BYTES`] of data. A page may be short, or empty where nothing is wanted, with more behind it:
+    /// [`LogPage::through`] tells how far it has come, and that is further as long as there is any event.
     fn read_all(
         &self,
         after: Position,
@@ -88,12 +99,12 @@ pub trait EventStore: Send + Sync + 'static {
     /// Where a reactor stands. One that was never heard of stands before the first event.
     fn read_cursor(&self, reactor: &str) -> BoxFuture<Result<CursorState, StoreError>>;
 
-    /// Moves a reactor's cursor, and what is parked with it, durably and in one step. It takes no position
-    /// and does not move the watermark.
+    /// Moves a reactor's cursor, and what is parked with it, durably and in one step of at most
+    /// [`MAX_CURSOR_CHANGES`] and [`MAX_CURSOR_BYTES`]. It takes no position and does not move the watermark.
     fn write_cursor(&self, update: CursorUpdate) -> BoxFuture<Result<(), CursorError>>;
 
     /// Makes `owner` the holder of a lease for `ttl`, or prolongs it for its holder. `None` while somebody
-    /// else holds it. Every change of hands has a higher token.
+    /// else holds it. Every change of hands has a higher token. After an error the lease is as it was.
     fn acquire_lease(
         &self,
         lease: &str,
@@ -310,7 +321,7 @@ pub struct CursorState {
     pub position: Position,
     /// Whether it is to run.
     pub mode: Mode,
-    /// What waits, by position.
+    /// What is set aside, by position: the cursor passes it although it was not confirmed.
     pub parked: BTreeMap<Position, Parked>,
 }
 
@@ -325,7 +336,7 @@ pub enum Mode {
     Paused,
 }
 
-/// An event that waits for an operator, or behind one that does.
+/// An event that is set aside: it waits for an operator, or behind one that does, or was given up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parked {
     /// Which event.
@@ -334,13 +345,13 @@ pub struct Parked {
     pub tenant: Tenant,
     /// What it is in order with.
     pub key: Arc<str>,
-    /// Why it waits.
+    /// Why it is set aside.
     pub because: ParkedBecause,
     /// Since when.
     pub since: Timestamp,
 }
 
-/// Why an event waits.
+/// Why an event is set aside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "because", rename_all = "snake_case")]
 pub enum ParkedBecause {
@@ -353,6 +364,26 @@ pub enum ParkedBecause {
     },
     /// An earlier event with its key waits.
     Behind,
+    /// An operator gave it up before the cursor came to it. It is not handled when the cursor does, and
+    /// forgotten once the cursor has passed it. Nothing waits behind it.
+    Skipped,
+}
+
+impl Parked {
+    /// Whether it waits for somebody, which one that was skipped does not.
+    pub fn waits(&self) -> bool {
+        self.because != ParkedBecause::Skipped
+    }
+
+    /// How much it counts against [`MAX_CURSOR_BYTES`].
+    pub fn bytes(&self) -> usize {
+        let Self { position: _, tenant, key, because, since: _ } = self;
+        let error = match because {
+            ParkedBecause::Failed { error, attempts: _ } => error.len(),
+            ParkedBecause::Behind | ParkedBecause::Skipped => 0,
+        };
+        tenant.as_str().len() + key.len() + error
+    }
 }
 
 /// A step of a reactor's cursor. What is `None` or empty stays.
@@ -366,9 +397,9 @@ pub struct CursorUpdate {
     pub position: Option<Position>,
     /// Whether it is to run.
     pub mode: Option<Mode>,
-    /// What waits from now on.
+    /// What is set aside from now on.
     pub park: Vec<Parked>,
-    /// What no longer waits.
+    /// What no longer is.
     pub unpark: Vec<Position>,
 }
 
@@ -378,13 +409,17 @@ pub enum CursorError {
     /// The lease has passed to somebody else: stop.
     #[error("the lease has passed to somebody else")]
     Fenced,
+    /// It breaks a limit: make several steps of it.
+    #[error("the step of the cursor cannot be taken: {0}")]
+    Invalid(&'static str),
     /// The log cannot be written: come back later, and tell an operator.
     #[error("the cursor cannot be written: {0}")]
     Unavailable(Arc<str>),
 }
 
 impl CursorState {
-    /// Takes a step. What was parked is forgotten first, so that a step can park it again with a new reason.
+    /// Takes a step. What is unparked is forgotten first, so that a step can park it again with a new reason;
+    /// what was skipped is forgotten last, if the position has come to it.
     pub fn apply(&mut self, update: &CursorUpdate) {
         let CursorUpdate { reactor: _, fence: _, position, mode, park, unpark } = update;
         self.position = position.unwrap_or(self.position);
@@ -393,5 +428,39 @@ impl CursorState {
             self.parked.remove(position);
         }
         self.parked.extend(park.iter().map(|parked| (parked.position, parked.clone())));
+        let reached = self.position;
+        self.parked.retain(|position, parked| parked.waits() || *position > reached);
+    }
+}
+
+impl CursorUpdate {
+    /// Refuses a step that breaks a limit.
+    fn check_limits(&self) -> Result<(), CursorError> {
+        let Self { reactor, fence, position: _, mode: _, park, unpark } = self;
+        if park.len() + unpark.len() > MAX_CURSOR_CHANGES {
+            return Err(CursorError::Invalid("it makes more than 1,000 changes"));
+        }
+        let names = reactor.len() + fence.as_ref().map_or(0, |fence| fence.lease.len());
+        if names + park.iter().map(Parked::bytes).sum::<usize>() > MAX_CURSOR_BYTES {
+            return Err(CursorError::Invalid("it has more than 512 KiB of texts"));
+        }
+        Ok(())
+    }
+}
+
+impl LogPage {
+    /// The page of those who want only some of a run of the log that begins after `after`.
+    fn of(run: Vec<Arc<Event>>, after: Position, filter: &Filter) -> Self {
+        let through = run.last().map_or(after, |event| event.position);
+        Self { events: run.into_iter().filter(|event| filter.admits(event)).collect(), through }
+    }
+}
+
+/// Says of one event after another whether it still has room on a page.
+fn room() -> impl FnMut(&Event) -> bool {
+    let mut bytes = 0;
+    move |event| {
+        bytes += event.data.len() + event.metadata_json.len();
+        bytes <= MAX_PAGE_BYTES
     }
 }

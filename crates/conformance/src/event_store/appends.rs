@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::Fixture;
 use super::contents::assert_linked;
 use super::things::{
-    add, append, append_one, assert_follows, assert_is, assert_kept, conflict, entry, exactly, happened,
-    kept, look_up, new_command, settling, thing, version_of, whole_log, whole_stream,
+    add, append, append_one, assert_follows, assert_is, assert_kept, conflict, entry, exactly, heavy, kept,
+    look_up, new_command, settling, thing, version_of, whole_log, whole_stream,
 };
 
 /// A conflict in any entry keeps nothing of all the others, and afterwards all is as if it had never come.
@@ -237,13 +237,4 @@ pub async fn an_append_of_any_size_is_kept_whole_or_not_at_all(fixture: impl Fix
 /// So many streams that are only checked.
 fn checks(count: usize) -> Vec<Entry> {
     (0..count).map(|n| entry(&thing(format_args!("checked-{n}")), Expected::Any, 0)).collect()
-}
-
-/// An event of so many bytes of data and metadata.
-fn heavy(bytes: usize) -> Entry {
-    let NewEvent { id, event_type, data: _, metadata, metadata_json, digest: _ } = happened();
-    let quotes = 2;
-    let data = format!("\"{}\"", "x".repeat(bytes - metadata_json.len() - quotes));
-    let event = NewEvent::new(id, &event_type, data, metadata);
-    Entry { stream: thing("heavy"), expected: Expected::Any, events: vec![event] }
 }

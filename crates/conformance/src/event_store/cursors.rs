@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use sillage_kernel::{Position, Timestamp};
-use sillage_store::{CursorState, CursorUpdate, Mode, Parked, ParkedBecause};
+use sillage_store::event_store::{MAX_CURSOR_BYTES, MAX_CURSOR_CHANGES};
+use sillage_store::{CursorError, CursorState, CursorUpdate, Mode, Parked, ParkedBecause};
 
 use super::Fixture;
 use super::things::{add, assert_follows, assert_kept, kept, main_tenant, thing};
@@ -71,6 +72,71 @@ pub async fn a_cursor_takes_its_steps(fixture: impl Fixture) {
     store.write_cursor(step).await.unwrap();
     assert_eq!(store.read_cursor("one").await.unwrap(), end);
     assert_eq!(store.read_cursor("another").await.unwrap().position, Position::new(5));
+}
+
+/// What was skipped is remembered until the position has come to it, with this step or a later one; what waits
+/// is remembered longer. It can be taken back.
+pub async fn what_was_skipped_is_forgotten_once_it_is_passed(fixture: impl Fixture) {
+    let store = &*fixture.store();
+    let skipped = |position| Parked { because: ParkedBecause::Skipped, ..behind(position) };
+    let to = |position| Some(Position::new(position));
+    let step = CursorUpdate { reactor: "one".into(), ..CursorUpdate::default() };
+    let rows: &[(CursorUpdate, &[u64])] = &[
+        (CursorUpdate { position: to(3), park: vec![behind(2), skipped(3)], ..step.clone() }, &[2]),
+        (
+            CursorUpdate { park: vec![skipped(5), skipped(6), behind(7), skipped(8)], ..step.clone() },
+            &[2, 5, 6, 7, 8],
+        ),
+        (CursorUpdate { position: to(4), ..step.clone() }, &[2, 5, 6, 7, 8]),
+        (CursorUpdate { position: to(5), unpark: vec![Position::new(8)], ..step.clone() }, &[2, 6, 7]),
+        (CursorUpdate { park: vec![skipped(7)], ..step.clone() }, &[2, 6, 7]),
+        (CursorUpdate { position: to(9), ..step }, &[2]),
+    ];
+    for (row, (step, parked)) in rows.iter().enumerate() {
+        store.write_cursor(step.clone()).await.unwrap();
+        let state = store.read_cursor("one").await.unwrap();
+        assert!(
+            state.parked.keys().map(|position| position.get()).eq(parked.iter().copied()),
+            "row {row}: {state:?}"
+        );
+    }
+}
+
+/// What is just within a limit is taken; what is just beyond is invalid and changes nothing.
+pub async fn a_step_beyond_the_limits_is_invalid(fixture: impl Fixture) {
+    let store = &*fixture.store();
+    let step = CursorUpdate { reactor: "one".into(), ..CursorUpdate::default() };
+    let changes = |park: usize, unpark: usize| CursorUpdate {
+        park: (1..).map(behind).take(park).collect(),
+        unpark: (1..).map(Position::new).take(unpark).collect(),
+        ..step.clone()
+    };
+    // Control characters, which are longest where they are escaped.
+    let room = MAX_CURSOR_BYTES - "one".len() - behind(1).bytes();
+    let bytes = |bytes| CursorUpdate { park: vec![failed(1, &"\u{1}".repeat(bytes))], ..step.clone() };
+    for fits in [
+        changes(MAX_CURSOR_CHANGES, 0),
+        changes(0, MAX_CURSOR_CHANGES),
+        changes(1, MAX_CURSOR_CHANGES - 1),
+        bytes(room),
+    ] {
+        store.write_cursor(fits).await.unwrap();
+    }
+    let before = store.read_cursor("one").await.unwrap();
+    for (row, exceeds) in [
+        changes(MAX_CURSOR_CHANGES + 1, 0),
+        changes(0, MAX_CURSOR_CHANGES + 1),
+        changes(2, MAX_CURSOR_CHANGES - 1),
+        bytes(room + 1),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let exceeds = CursorUpdate { position: Some(Position::new(1)), ..exceeds };
+        let result = store.write_cursor(exceeds).await;
+        assert!(matches!(result, Err(CursorError::Invalid(_))), "row {row}: {result:?}");
+        assert!(store.read_cursor("one").await.unwrap() == before, "row {row}: the cursor has changed");
+    }
 }
 
 /// A step takes no position, adds nothing to the log, and wakes nobody who waits for the watermark.

@@ -9,8 +9,8 @@ use futures_util::FutureExt;
 use sillage_kernel::{Epoch, Event, Expected, Filter, Position};
 use sillage_store::event_store::{Durability, MAX_WAITING_APPENDS};
 use sillage_store::{
-    Append, AppendError, CursorState, CursorUpdate, Entry, EventStore, Features, LedgerEntry, LedgerKey,
-    Verdict,
+    Append, AppendError, CursorError, CursorState, CursorUpdate, Entry, EventStore, Features, LedgerEntry,
+    LedgerKey, StoreError, Verdict,
 };
 
 use super::contents::{assert_linked, odd_events};
@@ -200,6 +200,37 @@ pub async fn nothing_is_told_before_it_is_durable(fixture: impl Fixture) {
 
 async fn awaited(held: &dyn HeldDisk) {
     eventually("the disk is awaited", async || held.is_awaited().then_some(())).await;
+}
+
+/// While the disk refuses what is written, everybody is told so, and afterwards all is as it was: no event, no
+/// command, no step of a cursor, and a lease was neither given, nor prolonged, nor taken from its holder.
+pub async fn what_cannot_be_kept_never_was(fixture: impl Fixture) {
+    let store = &*fixture.store();
+    let stream = thing("a");
+    let last = add(store, &stream, 1).await.position;
+    let passing = take_over(store, "passing", "anna", Duration::ZERO).await;
+    let prolonged = take_over(store, "prolonged", "anna", Duration::ZERO).await;
+    let key = new_command();
+    let before = everything(store, std::slice::from_ref(&key)).await;
+    let Some(broken) = fixture.break_disk() else { return };
+    let write = settling(&key, Verdict::Applied, [entry(&stream, exactly(1), 1)]);
+    let refused = append_one(store, write.clone()).await;
+    assert!(matches!(refused, Err(AppendError::Unavailable(_))), "{refused:?}");
+    let step = CursorUpdate { reactor: "one".into(), position: Some(last), ..CursorUpdate::default() };
+    let refused = store.write_cursor(step).await;
+    assert!(matches!(refused, Err(CursorError::Unavailable(_))), "{refused:?}");
+    for (lease, owner) in [("new", "anna"), ("passing", "bert"), ("prolonged", "anna")] {
+        let refused = store.acquire_lease(lease, owner, LONG).await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{lease}: {refused:?}");
+    }
+    drop(broken);
+
+    assert!(everything(store, std::slice::from_ref(&key)).await == before, "something was kept");
+    let held = Some(fence("passing", passing));
+    append_one(store, Append { fence: held, ..write }).await.expect("its holder has lost the lease");
+    assert!(store.acquire_lease("new", "bert", LONG).await.unwrap().is_some(), "the lease was given");
+    let next = store.acquire_lease("prolonged", "bert", LONG).await.unwrap();
+    assert!(next.is_some_and(|next| next.token > prolonged.token), "the lease was prolonged");
 }
 
 /// No more waits for the disk than was agreed; whoever comes then is refused, and nothing of what was taken

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use sillage_kernel::{Event, Expected, Filter, Position, StreamName, Version};
+use sillage_store::event_store::MAX_PAGE_BYTES;
 use sillage_store::{Append, Direction, EventStore};
 
 use super::Fixture;
 use super::things::{
-    add, append, append_one, entry, main_tenant, pages, tenant, thing, user, whole_log, whole_stream,
+    add, append, append_one, entry, heavy, main_tenant, pages, tenant, thing, user, whole_log, whole_stream,
 };
 
 /// A stream is read from any version, forward or backward, up to a limit; each page tells the stream's head;
@@ -137,5 +138,41 @@ pub async fn a_page_without_room_passes_nothing(fixture: impl Fixture) {
         let passed =
             log.iter().filter(|event| filter.admits(event) && event.position <= page.through).count();
         assert_eq!((page.events.len(), passed), (0, 0), "{filter:?}");
+    }
+}
+
+/// Whatever its limit, a page holds no more bytes than agreed, and at least one event. The rest is on the pages
+/// behind it. So it is with the log, and with a stream in both directions.
+pub async fn a_page_holds_so_many_bytes_and_no_more(fixture: impl Fixture) {
+    const ALL: usize = usize::MAX;
+    const ON_A_PAGE: usize = 3;
+    const HEAVY: usize = MAX_PAGE_BYTES / ON_A_PAGE;
+    let store = &*fixture.store();
+    for _ in 0..2 * ON_A_PAGE + 1 {
+        append_one(store, append([heavy(HEAVY)])).await.unwrap();
+    }
+    let bytes = |events: &[Arc<Event>]| -> usize {
+        events.iter().map(|event| event.data.len() + event.metadata_json.len()).sum()
+    };
+    let log = whole_log(store).await;
+    assert_eq!(bytes(&log), (2 * ON_A_PAGE + 1) * HEAVY);
+    for filter in [Filter::Everything, Filter::Category("thing".into()), Filter::Category("absent".into())] {
+        let page = store.read_all(Position::ZERO, filter.clone(), ALL).await.unwrap();
+        assert!(bytes(&page.events) <= MAX_PAGE_BYTES, "{filter:?}");
+        assert!(page.through > Position::ZERO, "{filter:?}");
+        let found = pages(store, Position::ZERO, store.head(), &filter, ALL).await;
+        assert_eq!(found.len(), log.iter().filter(|event| filter.admits(event)).count(), "{filter:?}");
+    }
+
+    let stream = thing("heavy");
+    assert!(whole_stream(store, &stream).await == log);
+    for (direction, from, versions) in
+        [(Direction::Forward, 2, [2, 3, 4]), (Direction::Backward, u64::MAX, [7, 6, 5])]
+    {
+        let from = Version::new(from);
+        let page = store.read_stream(&main_tenant(), &stream, from, direction, ALL).await.unwrap();
+        let found: Vec<u64> = page.events.iter().map(|event| event.version.get()).collect();
+        assert!(!found.is_empty() && versions.starts_with(&found), "{direction:?}: {found:?}");
+        assert_eq!(page.head.get(), log.len() as u64, "{direction:?}");
     }
 }

@@ -43,6 +43,15 @@ pub(super) fn entry(stream: &StreamName, expected: Expected, events: usize) -> E
     Entry { stream: stream.clone(), expected, events }
 }
 
+/// An event of so many bytes of data and metadata, in a stream of such.
+pub(super) fn heavy(bytes: usize) -> Entry {
+    let NewEvent { id, event_type, data: _, metadata, metadata_json, digest: _ } = happened();
+    let quotes = 2;
+    let data = format!("\"{}\"", "x".repeat(bytes - metadata_json.len() - quotes));
+    let event = NewEvent::new(id, &event_type, data, metadata);
+    Entry { stream: thing("heavy"), expected: Expected::Any, events: vec![event] }
+}
+
 /// An append of the main tenant that settles no command and rests on no lease.
 pub(super) fn append(entries: impl Into<Vec<Entry>>) -> Append {
     Append { tenant: main_tenant(), entries: entries.into(), ledger: None, fence: None }
@@ -93,16 +102,24 @@ pub(super) async fn whole_stream(store: &dyn EventStore, stream: &StreamName) ->
     stream_of(store, &main_tenant(), stream).await
 }
 
-/// All events of a stream.
+/// All events of a stream, read page by page.
 pub(super) async fn stream_of(
     store: &dyn EventStore,
     tenant: &Tenant,
     stream: &StreamName,
 ) -> Vec<Arc<Event>> {
-    let page =
-        store.read_stream(tenant, stream, Version::ZERO, Direction::Forward, usize::MAX).await.unwrap();
-    assert_eq!(page.head, page.events.last().map_or(Version::ZERO, |event| event.version));
-    page.events
+    let (mut read, mut events) = (Version::ZERO, Vec::new());
+    loop {
+        let from = read.next();
+        let page = store.read_stream(tenant, stream, from, Direction::Forward, usize::MAX).await.unwrap();
+        events.extend(page.events);
+        let last = events.last().map_or(Version::ZERO, |event: &Arc<Event>| event.version);
+        if last == page.head {
+            return events;
+        }
+        assert!(read < last, "the page after {read} of {} comes no further", page.head);
+        read = last;
+    }
 }
 
 /// The version of the last event of a stream of the main tenant.

@@ -1,4 +1,4 @@
-//! The engine with a folder of its own, on a disk that can be stopped.
+//! The engine with a folder of its own, on a disk that can be stopped and broken.
 
 use std::io;
 use std::path::Path;
@@ -47,9 +47,14 @@ impl Fixture for InFolder {
         self.gate.state.lock().unwrap().held = true;
         Some(Box::new(Held(Arc::clone(&self.gate))))
     }
+
+    fn break_disk(&self) -> Option<Box<dyn Send + Sync>> {
+        self.gate.state.lock().unwrap().broken = true;
+        Some(Box::new(Broken(Arc::clone(&self.gate))))
+    }
 }
 
-/// Whether flushes may pass.
+/// Whether flushes and writes may pass.
 #[derive(Default)]
 struct Gate {
     state: Mutex<GateState>,
@@ -59,6 +64,7 @@ struct Gate {
 #[derive(Default)]
 struct GateState {
     held: bool,
+    broken: bool,
     waiting: usize,
 }
 
@@ -85,6 +91,14 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.0.state.lock().unwrap().held = false;
         self.0.moved.notify_all();
+    }
+}
+
+struct Broken(Arc<Gate>);
+
+impl Drop for Broken {
+    fn drop(&mut self) {
+        self.0.state.lock().unwrap().broken = false;
     }
 }
 
@@ -139,6 +153,9 @@ impl DiskFile for GatedFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if self.gate.state.lock().unwrap().broken {
+            return Err(io::Error::other("broken on purpose"));
+        }
         self.file.write_all_at(bytes, offset)
     }
 

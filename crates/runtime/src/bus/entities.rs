@@ -50,10 +50,6 @@ impl Entities {
         Self { by_key: HashMap::new(), limit: limit.max(1), turn: 0 }
     }
 
-    pub(super) fn knows(&self, key: &StreamKey) -> bool {
-        self.by_key.contains_key(key)
-    }
-
     pub(super) fn insert(&mut self, key: StreamKey, state: State, version: Version) {
         let entity = Entity { state, version, in_flight: 0, trust: Trust::Good, last_turn: self.turn };
         self.by_key.insert(key, entity);
@@ -79,8 +75,9 @@ impl Entities {
         }
     }
 
-    /// Begins a turn; if there are too many streams, the older half of the idle ones goes.
-    pub(super) fn begin_turn(&mut self) {
+    /// Ends a turn; if there are too many streams, the older half of the idle ones goes. What was decided in
+    /// the turn is on its way, and so not idle.
+    pub(super) fn end_turn(&mut self) {
         self.turn += 1;
         if self.by_key.len() <= self.limit {
             return;

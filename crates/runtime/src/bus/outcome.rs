@@ -8,10 +8,14 @@ use serde_json::Value;
 use sillage_kernel::{
     CommandId, EventId, Expected, Metadata, NewEvent, Rejection, SideEntry, StreamName, Timestamp, Version,
 };
-use sillage_store::{Append, Entry, LedgerKey, LedgerWrite, Verdict};
+use sillage_store::{Append, Entry, LedgerKey, LedgerWrite, StoreError, Verdict};
 use uuid::Builder;
 
+use super::DispatchError;
 use crate::deciders::{Command, Decided};
+
+/// What a mistake in the rules of a stream is called.
+pub(super) const PANICKED: &str = "the rules have panicked";
 
 /// Mints event ids: UUIDv7 of a time, with random bits that only need to differ.
 pub(super) struct EventIds {
@@ -82,7 +86,7 @@ pub(super) fn append_of(
                 expected: Expected::Exactly(version),
                 events,
             });
-            entries.extend(others.into_iter().map(|SideEntry { stream, expected, events }| {
+            entries.extend(others.into_iter().map(|SideEntry { stream, expected, otherwise: _, events }| {
                 let events =
                     events.into_iter().map(|(event_type, data)| event(&event_type, data.as_ref().to_owned()));
                 Entry { stream, expected, events: events.collect() }
@@ -121,4 +125,9 @@ fn outcome_data(command: &Command, rejection: Option<&Rejection>) -> String {
 /// What an error of a broken rule or log is called.
 pub(super) fn broken(what: impl std::fmt::Display) -> Arc<str> {
     what.to_string().into()
+}
+
+/// What is answered when the log cannot be read.
+pub(super) fn unreadable(error: &StoreError) -> DispatchError {
+    DispatchError::Unavailable(broken(error))
 }

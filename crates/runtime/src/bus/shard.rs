@@ -1,37 +1,31 @@
 //! One shard: the mailboxes of its streams, and the loop that decides what is in them.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use futures_util::future::join_all;
 use sillage_kernel::{ContentHash, Context, Outcome, Receipt, Rejection, Timestamp, Version};
-use sillage_store::{Append, AppendError, Appended, Direction, EventStore, LedgerKey, StoreError};
+use sillage_store::{Append, AppendError, Appended, EventStore, LedgerKey};
 use tokio::sync::mpsc;
 use tracing::{Span, field};
 
 use super::entities::{Entities, StreamKey, Trust};
-use super::outcome::{EventIds, append_of, broken, ledger_key};
+use super::loads::{Loaded, Loads};
+use super::outcome::{EventIds, PANICKED, append_of, broken, ledger_key, unreadable};
 use super::{
-    BusOptions, DispatchError, MAX_ATTEMPTS, ReceiptSink, Reply, Settled, Submission, TURN_COMMANDS,
-    TURNS_IN_FLIGHT,
+    BusOptions, DispatchError, MAX_ATTEMPTS, MAX_WAITERS, ReceiptSink, Reply, Settled, Submission,
+    TURN_COMMANDS, TURNS_IN_FLIGHT,
 };
-use crate::deciders::{Command, Rules, State};
+use crate::deciders::{Command, Elsewhere, State};
 use crate::station;
-
-/// How many streams are read at the same time when a turn needs ones that are not in memory.
-const LOADS_AT_ONCE: usize = 32;
-/// How many events of a stream are read at once.
-const LOAD_PAGE: usize = 1_000;
-
-/// What a mistake in the rules of a stream is called.
-const PANICKED: &str = "the rules have panicked";
 
 /// A command that has no outcome yet.
 pub(super) struct Pending {
-    command: Command,
+    pub(super) command: Command,
     key: LedgerKey,
     attempts: u32,
+    /// The stream of a side entry that was not as the last decision needed it.
+    elsewhere: Option<Elsewhere>,
     append_span: Span,
 }
 
@@ -39,6 +33,12 @@ pub(super) struct Pending {
 struct Waiters {
     content: ContentHash,
     replies: Vec<Reply>,
+}
+
+/// What was decided, and is not on its way yet.
+struct Turn {
+    commands: Vec<Pending>,
+    appends: Vec<Append>,
 }
 
 /// A turn on its way to the disk.
@@ -53,6 +53,7 @@ pub(super) struct Shard {
     now: fn() -> Timestamp,
     ids: EventIds,
     entities: Entities,
+    loads: Loads,
     waiters: HashMap<LedgerKey, Waiters>,
     flights: VecDeque<Flight>,
     /// What has to be decided again, before anything else.
@@ -63,6 +64,7 @@ pub(super) struct Shard {
 impl Shard {
     pub(super) fn new(store: Arc<dyn EventStore>, sink: Arc<dyn ReceiptSink>, options: &BusOptions) -> Self {
         Self {
+            loads: Loads::new(Arc::clone(&store)),
             store,
             sink,
             now: options.now,
@@ -75,27 +77,36 @@ impl Shard {
         }
     }
 
-    /// Works until the inbox is closed and empty, and nothing is on its way.
+    /// Works until the inbox is closed and empty, and nothing waits or is on its way.
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Submission>) {
         let mut turn = Vec::with_capacity(TURN_COMMANDS);
         let mut open = true;
-        while open || !self.flights.is_empty() {
+        while open || !self.flights.is_empty() || !self.loads.is_empty() {
             tokio::select! {
                 biased;
                 results = front(&mut self.flights) => self.settle(results),
+                () = self.loads.read(), if !self.loads.is_empty() => {}
                 taken = inbox.recv_many(&mut turn, TURN_COMMANDS),
-                    if open && self.flights.len() < TURNS_IN_FLIGHT =>
+                    if open && self.has_room() && !self.loads.is_full() =>
                 {
                     open = taken > 0;
                     self.admit(turn.drain(..)).await;
                 }
             }
             self.deliver();
+            if self.has_room() {
+                self.decide_loaded();
+            }
             while !self.again.is_empty() {
                 let again = std::mem::take(&mut self.again);
-                self.decide(again).await;
+                self.decide(again);
             }
         }
+    }
+
+    /// Whether one more turn may be on its way.
+    fn has_room(&self) -> bool {
+        self.flights.len() < TURNS_IN_FLIGHT
     }
 
     /// Lets new commands in: joins resends to what is on its way, answers what the ledger knows, decides
@@ -124,54 +135,68 @@ impl Shard {
                 None => to_decide.push(pending),
             }
         }
-        self.decide(to_decide).await;
+        self.decide(to_decide);
     }
 
     /// The command, unless it is on its way already.
     fn join(&mut self, Submission { command, reply }: Submission) -> Option<Pending> {
         let (key, content) = (ledger_key(&command), command.content);
         match self.waiters.get_mut(&key) {
-            Some(waiters) if waiters.content == content => {
-                waiters.replies.push(reply);
-                None
-            }
-            Some(_) => {
-                reply(Err(DispatchError::ContentDiffers));
-                None
-            }
+            Some(waiters) if waiters.content != content => reply(Err(DispatchError::ContentDiffers)),
+            Some(waiters) if waiters.replies.len() == MAX_WAITERS => reply(Err(DispatchError::Overloaded)),
+            Some(waiters) => waiters.replies.push(reply),
             None => {
                 self.waiters.insert(key.clone(), Waiters { content, replies: vec![reply] });
-                Some(Pending { command, key, attempts: 0, append_span: Span::none() })
+                let append_span = Span::none();
+                return Some(Pending { command, key, attempts: 0, elsewhere: None, append_span });
             }
+        }
+        None
+    }
+
+    /// Decides what has waited for streams that are read now.
+    fn decide_loaded(&mut self) {
+        let mut commands = Vec::new();
+        for Loaded { stream, read, waited } in self.loads.take() {
+            match read {
+                Ok((state, version)) => {
+                    self.entities.insert(stream, state, version);
+                    commands.extend(waited);
+                }
+                Err(error) => waited.iter().for_each(|pending| self.refuse(&pending.key, &error)),
+            }
+        }
+        if !commands.is_empty() {
+            self.decide(commands);
         }
     }
 
-    /// Decides these in order, and sends the decisions to the disk as one turn.
-    async fn decide(&mut self, commands: Vec<Pending>) {
-        self.entities.begin_turn();
-        let failed = self.load_missing(&commands).await;
+    /// Decides these in order, and sends the decisions to the disk as one turn. What needs a stream that is
+    /// not in memory waits until it is read.
+    fn decide(&mut self, commands: Vec<Pending>) {
         let now = (self.now)();
-        let (mut decided, mut appends) =
-            (Vec::with_capacity(commands.len()), Vec::with_capacity(commands.len()));
+        let mut turn = Turn::of(commands.len());
         let mut lost = Vec::new();
         for mut pending in commands {
             let stream = stream_key(&pending.command);
-            if let Some(error) = failed.get(&stream) {
-                self.refuse(&pending.key, error);
+            let Some(entity) = self.entities.get(&stream) else {
+                self.loads.wait(stream, pending);
                 continue;
-            }
-            let entity = self.entities.get(&stream).expect("what was missing was loaded");
+            };
             if let Trust::Lost(queue) = &mut entity.trust {
                 queue.fresh.push(pending);
                 continue;
             }
-            match decide_one(&pending.command, &mut entity.state, entity.version, now, &mut self.ids) {
+            match decide_one(&pending, &mut entity.state, entity.version, now, &mut self.ids) {
                 Ok((append, version)) => {
                     (entity.version, entity.in_flight) = (version, entity.in_flight + 1);
                     let traceparent = pending.command.envelope.traceparent.as_deref();
                     pending.append_span = station!("append", traceparent);
-                    decided.push(pending);
-                    appends.push(append);
+                    turn.commands.push(pending);
+                    turn.appends.push(append);
+                    if turn.appends.len() == TURN_COMMANDS {
+                        self.send(std::mem::replace(&mut turn, Turn::of(0)));
+                    }
                 }
                 Err(error) => {
                     entity.distrust();
@@ -184,32 +209,15 @@ impl Shard {
         for stream in lost {
             self.again.extend(self.entities.rewind(&stream));
         }
-        if !appends.is_empty() {
-            let results = self.store.append(appends);
-            self.flights.push_back(Flight { commands: decided, results });
-        }
+        self.send(turn);
+        self.entities.end_turn();
     }
 
-    /// Reads the streams that are not in memory; those that cannot be read are returned with the reason.
-    async fn load_missing(&mut self, commands: &[Pending]) -> HashMap<StreamKey, DispatchError> {
-        let mut missing = HashSet::new();
-        let needed: Vec<_> = commands
-            .iter()
-            .filter(|pending| !self.entities.knows(&stream_key(&pending.command)))
-            .filter(|pending| missing.insert(stream_key(&pending.command)))
-            .map(|pending| (stream_key(&pending.command), Arc::clone(&pending.command.rules)))
-            .collect();
-        let mut failed = HashMap::new();
-        for some in needed.chunks(LOADS_AT_ONCE) {
-            let loads = some.iter().map(|(key, rules)| load(self.store.as_ref(), key, rules.as_ref()));
-            for (result, (key, _)) in join_all(loads).await.into_iter().zip(some) {
-                match result {
-                    Ok((state, version)) => self.entities.insert(key.clone(), state, version),
-                    Err(error) => drop(failed.insert(key.clone(), error)),
-                }
-            }
+    fn send(&mut self, Turn { commands, appends }: Turn) {
+        if !appends.is_empty() {
+            let results = self.store.append(appends);
+            self.flights.push_back(Flight { commands, results });
         }
-        failed
     }
 
     /// The oldest turn has come back from the disk.
@@ -229,8 +237,13 @@ impl Shard {
                     entity.distrust();
                     self.answer_known(&pending, entry.content, entry.receipt);
                 }
-                Err(AppendError::Conflict { .. }) if pending.attempts < MAX_ATTEMPTS => {
+                Err(AppendError::Conflict { stream, expected: _, actual })
+                    if pending.attempts < MAX_ATTEMPTS =>
+                {
                     pending.attempts += 1;
+                    if stream != pending.command.stream {
+                        pending.elsewhere = Some(Elsewhere { stream, actual });
+                    }
                     entity.distrust().again.push(pending);
                 }
                 Err(error) => {
@@ -300,6 +313,14 @@ impl Shard {
     }
 }
 
+impl Turn {
+    /// Nothing yet, with room for so many commands.
+    fn of(commands: usize) -> Self {
+        let room = commands.min(TURN_COMMANDS);
+        Self { commands: Vec::with_capacity(room), appends: Vec::with_capacity(room) }
+    }
+}
+
 /// The results of the oldest turn; never, if there is none. May be dropped and asked again.
 async fn front(flights: &mut VecDeque<Flight>) -> Vec<Result<Appended, AppendError>> {
     match flights.front_mut() {
@@ -312,32 +333,10 @@ fn stream_key(command: &Command) -> StreamKey {
     (command.envelope.tenant.clone(), command.stream.clone())
 }
 
-/// The state and version of a stream, from all its events.
-async fn load(
-    store: &dyn EventStore,
-    (tenant, stream): &StreamKey,
-    rules: &dyn Rules,
-) -> Result<(State, Version), DispatchError> {
-    let (mut state, mut version) = (rules.new_state(), Version::ZERO);
-    loop {
-        let page = store.read_stream(tenant, stream, version.next(), Direction::Forward, LOAD_PAGE).await;
-        let page = page.map_err(|error| unreadable(&error))?;
-        for event in &page.events {
-            let replay = AssertUnwindSafe(|| rules.replay(&mut state, event));
-            let replayed = catch_unwind(replay).map_err(|_| DispatchError::Broken(broken(PANICKED)))?;
-            replayed.map_err(|error| DispatchError::Broken(broken(error)))?;
-            version = event.version;
-        }
-        if version >= page.head {
-            return Ok((state, version));
-        }
-    }
-}
-
 /// The append that a command becomes, and the version of its stream after it. The state is ahead afterwards;
 /// after an error it cannot be trusted.
 fn decide_one(
-    command: &Command,
+    Pending { command, elsewhere, .. }: &Pending,
     state: &mut State,
     version: Version,
     now: Timestamp,
@@ -346,7 +345,8 @@ fn decide_one(
     let envelope = &command.envelope;
     let span = station!("decide", envelope.traceparent.as_deref(), rejection = field::Empty).entered();
     let context = Context { now, actor: &envelope.actor, command_id: envelope.command_id };
-    let decide = AssertUnwindSafe(|| command.rules.decide(state, &command.payload, &context));
+    let decide =
+        AssertUnwindSafe(|| command.rules.decide(state, &command.payload, &context, elsewhere.as_ref()));
     // A mistake in one rule must not stop the streams of all others.
     let decided = catch_unwind(decide).map_err(|_| DispatchError::Broken(broken(PANICKED)))?;
     if let Err(rejection) = &decided {
@@ -355,8 +355,4 @@ fn decide_one(
     let added = decided.as_ref().map_or(0, |decided| decided.events.len() as u64);
     let append = append_of(command, decided, version, now, ids);
     Ok((append, Version::new(version.get() + added)))
-}
-
-fn unreadable(error: &StoreError) -> DispatchError {
-    DispatchError::Unavailable(broken(error))
 }

@@ -1,24 +1,26 @@
-//! The loop of one reactor: reads pages, lets it react, tries again what failed, parks what will not work,
-//! writes the cursor.
+//! The loop of one reactor: reads pages, lets it react part by part, tries again what failed, parks what will
+//! not work, writes the cursor.
+//!
+//! Invariant: what was read and is not confirmed is in one place: among the fresh events, in a queue that
+//! waits, or set aside with the cursor. A crash between two writes of the cursor repeats events, and loses none.
 
-use std::collections::VecDeque;
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use sillage_kernel::{Event, Failed, Failure, Filter, Position, Reactor};
-use sillage_store::{
-    CursorState, CursorUpdate, EventStore, Mode, Parked, ParkedBecause, StoreError, Subscription, clock,
-};
+use sillage_store::{CursorState, EventStore, Mode, Parked, ParkedBecause, StoreError, Subscription, clock};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::pace::{PAGE, Pace};
+use super::steps::steps;
 use super::waiting::{Key, Origin, Queue, Waiting, key_of};
 use super::{Control, ControlError, MAX_PARKED, MAX_RETRYING, Order, ReactorStatus, Retry};
 
-/// How many events a reactor is given at once at most.
-const PAGE: usize = 1_024;
 /// A moved cursor is written at most this much later; a crash repeats what was confirmed meanwhile.
 const CURSOR_DELAY: Duration = Duration::from_millis(200);
 /// How much of what went wrong is kept with a parked event.
@@ -31,13 +33,25 @@ pub(super) struct Runner {
     reactor: Arc<dyn Reactor>,
     retry: Retry,
     subscription: Subscription,
-    /// As it is written, but for what `unwritten` and the position are ahead.
+    /// What was read and has not been handed over yet, in the order of the log.
+    fresh: VecDeque<Arc<Event>>,
+    pace: Pace,
+    /// As it is written, but for its mode and what is in `unwritten`.
     cursor: CursorState,
-    unwritten: CursorUpdate,
+    /// What was set aside, or no longer is, since the cursor was written.
+    unwritten: BTreeSet<Position>,
     write_by: Option<Instant>,
     waiting: Waiting,
     last_error: Option<Arc<str>>,
     status: watch::Sender<ReactorStatus>,
+}
+
+/// What became of events that were handed over.
+struct Outcome {
+    /// How many at the front are confirmed.
+    confirmed: usize,
+    /// What went wrong with the next one, if it is known to be that one.
+    failure: Option<Failure>,
 }
 
 /// Runs until the task is ended or nobody holds the reactor's handle any more.
@@ -47,7 +61,7 @@ pub(super) async fn run(mut runner: Runner, mut orders: mpsc::Receiver<Order>) {
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
     }
     loop {
-        let may_read = runner.may_read();
+        let (may_act, all_given) = (runner.may_act(), runner.fresh.is_empty());
         let retry = runner.waiting.next_due().filter(|_| runner.cursor.mode == Mode::Running);
         let retry_at = retry.as_ref().map(|(_, due)| *due);
         tokio::select! {
@@ -63,8 +77,12 @@ pub(super) async fn run(mut runner: Runner, mut orders: mpsc::Receiver<Order>) {
                 }
             }
             () = at(runner.write_by) => {}
-            page = runner.subscription.next(PAGE), if may_read => match page {
-                Ok(page) => runner.react(page.events).await,
+            () = std::future::ready(()), if may_act && !all_given => runner.react().await,
+            page = runner.subscription.next(PAGE), if may_act && all_given => match page {
+                Ok(page) => {
+                    runner.fresh = page.events.into();
+                    runner.react().await;
+                }
                 Err(error) => {
                     runner.trouble(&error);
                     tokio::time::sleep(PAUSE_AFTER_ERROR).await;
@@ -95,8 +113,10 @@ impl Runner {
             store,
             retry,
             subscription,
+            fresh: VecDeque::new(),
+            pace: Pace::default(),
             cursor: CursorState::default(),
-            unwritten: CursorUpdate { reactor: reactor.name().into(), ..CursorUpdate::default() },
+            unwritten: BTreeSet::new(),
             reactor,
             write_by: None,
             waiting: Waiting::default(),
@@ -112,27 +132,33 @@ impl Runner {
         Ok(())
     }
 
-    fn may_read(&self) -> bool {
+    fn may_act(&self) -> bool {
         self.cursor.mode == Mode::Running
             && self.cursor.parked.len() < MAX_PARKED
             && self.waiting.len() < MAX_RETRYING
     }
 
-    /// Lets the reactor act on new events. Those whose key waits already wait too; the rest goes on.
-    async fn react(&mut self, events: Vec<Arc<Event>>) {
-        let mut rest: VecDeque<_> = events.into();
-        while !rest.is_empty() {
-            let ready: Vec<_> = rest.drain(..).filter_map(|event| self.wait_behind(event)).collect();
-            let Err(Failed { confirmed, failure }) = self.call(&ready).await else { return };
-            let mut failed = ready.into_iter().skip(confirmed);
-            if let Some(event) = failed.next() {
-                let key = key_of(self.reactor.as_ref(), &event);
-                let queue = Queue::new(VecDeque::from([event]), Origin::Log, &self.retry);
-                self.waiting.0.insert(key.clone(), queue);
-                self.fail(&key, failure);
-            }
-            rest.extend(failed);
+    /// Lets the reactor act on the next of the new events. Those whose key waits already wait too.
+    async fn react(&mut self) {
+        let mut part = Vec::new();
+        while part.len() < self.pace.part()
+            && let Some(event) = self.fresh.pop_front()
+        {
+            part.extend(self.wait_behind(event));
         }
+        let mut pace = self.pace;
+        let Outcome { confirmed, failure } = self.call(&part, &mut pace).await;
+        self.pace = pace;
+        let mut rest = part.into_iter().skip(confirmed);
+        if let Some(failure) = failure
+            && let Some(event) = rest.next()
+        {
+            let key = key_of(self.reactor.as_ref(), &event);
+            let queue = Queue::new(VecDeque::from([event]), Origin::Log, &self.retry);
+            self.waiting.0.insert(key.clone(), queue);
+            self.fail(&key, failure);
+        }
+        rest.rev().for_each(|event| self.fresh.push_front(event));
     }
 
     /// The event, unless another with its key waits; then it waits too.
@@ -140,50 +166,80 @@ impl Runner {
         if self.waiting.0.is_empty() && self.cursor.parked.is_empty() {
             return Some(event);
         }
+        // A cursor that was held back comes to what was set aside before a restart.
+        if self.cursor.parked.contains_key(&event.position) {
+            return None;
+        }
         let key = key_of(self.reactor.as_ref(), &event);
-        let retried = self.waiting.0.get_mut(&key);
-        let parked = || self.cursor.parked.values().any(|parked| same_key(parked, &key));
-        match retried {
-            Some(Queue { events, origin: Origin::Log, .. }) => events.push_back(event),
-            Some(Queue { events, origin: Origin::Parked, .. }) => {
-                events.push_back(Arc::clone(&event));
+        let queue = self.waiting.0.get_mut(&key);
+        let is_later =
+            |queue: &&mut Queue| queue.events.front().is_some_and(|first| first.position < event.position);
+        if let Some(queue) = queue.filter(is_later) {
+            queue.events.push_back(Arc::clone(&event));
+            if queue.origin == Origin::Parked {
                 self.park(&event, &key, ParkedBecause::Behind);
             }
-            None if parked() => self.park(&event, &key, ParkedBecause::Behind),
-            None => return Some(event),
+        } else if self.waiting_parked(&key).next().is_some() {
+            // Where a cursor was held back, what was confirmed before a restart is read again, and may come
+            // before what is parked and tried again now: then all of it waits, so as to be tried in order.
+            self.waiting.0.remove(&key);
+            self.park(&event, &key, ParkedBecause::Behind);
+        } else {
+            return Some(event);
         }
         None
     }
 
-    /// Lets the reactor act; what it panics at or takes too long for has failed.
-    async fn call(&self, events: &[Arc<Event>]) -> Result<(), Failed> {
-        if events.is_empty() {
-            return Ok(());
-        }
-        let reaction = AssertUnwindSafe(async { self.reactor.react(events).await }).catch_unwind();
-        let failed = |why: &str| Err(Failed { confirmed: 0, failure: Failure::Retry(why.to_owned()) });
-        match tokio::time::timeout(self.retry.timeout, reaction).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => failed("the reactor has panicked"),
-            Err(_) => failed("the reactor took too long"),
-        }
+    /// The events of a key that are parked and wait.
+    fn waiting_parked(&self, (tenant, key): &Key) -> impl Iterator<Item = &Parked> {
+        let of_key = |parked: &&Parked| parked.tenant == *tenant && parked.key == *key && parked.waits();
+        self.cursor.parked.values().filter(of_key)
     }
 
-    /// Tries the events of a key again.
+    /// Lets the reactor act. What it panics at or takes too long for has failed; among several it is not known
+    /// which, so none counts as confirmed and none is blamed.
+    async fn call(&self, events: &[Arc<Event>], pace: &mut Pace) -> Outcome {
+        let Some(last) = events.len().checked_sub(1) else { return Outcome { confirmed: 0, failure: None } };
+        let (timeout, begun) = (self.retry.timeout, Instant::now());
+        let reaction = AssertUnwindSafe(async { self.reactor.react(events).await }).catch_unwind();
+        let why = match tokio::time::timeout(timeout, reaction).await {
+            Ok(Ok(Ok(()))) => {
+                pace.confirmed(events.len(), begun.elapsed(), timeout);
+                return Outcome { confirmed: events.len(), failure: None };
+            }
+            Ok(Ok(Err(Failed { confirmed, failure }))) => {
+                pace.failed();
+                return Outcome { confirmed: confirmed.min(last), failure: Some(failure) };
+            }
+            Ok(Err(_)) => "the reactor has panicked",
+            Err(_) => "the reactor took too long",
+        };
+        if last > 0 {
+            tracing::warn!(reactor = self.reactor.name(), events = events.len(), why, "each is tried alone");
+            pace.failed_among(events.len());
+            return Outcome { confirmed: 0, failure: None };
+        }
+        pace.failed();
+        Outcome { confirmed: 0, failure: Some(Failure::Retry(why.to_owned())) }
+    }
+
+    /// Tries the next events of a key again.
     async fn try_again(&mut self, key: Key) {
         let Some(queue) = self.waiting.0.get(&key) else { return };
-        let events: Vec<_> = queue.events.iter().cloned().collect();
-        let result = self.call(&events).await;
-        let confirmed = result.as_ref().map_or_else(|failed| failed.confirmed, |()| events.len());
+        let mut pace = queue.pace;
+        let events: Vec<_> = queue.events.iter().take(pace.part()).cloned().collect();
+        let Outcome { confirmed, failure } = self.call(&events, &mut pace).await;
         let Some(queue) = self.waiting.0.get_mut(&key) else { return };
+        queue.pace = pace;
         queue.confirm(confirmed, &self.retry);
+        let done = queue.events.is_empty();
         if queue.origin == Origin::Parked {
-            let confirmed: Vec<_> = events.iter().take(confirmed).map(|event| event.position).collect();
-            self.unpark(&confirmed);
+            events.iter().take(confirmed).for_each(|event| self.unpark(event.position));
         }
-        match result {
-            Ok(()) => drop(self.waiting.0.remove(&key)),
-            Err(Failed { failure, .. }) => self.fail(&key, failure),
+        match failure {
+            Some(failure) => self.fail(&key, failure),
+            None if done => drop(self.waiting.0.remove(&key)),
+            None => {}
         }
         self.touch();
     }
@@ -210,75 +266,79 @@ impl Runner {
     fn park(&mut self, event: &Event, (tenant, key): &Key, because: ParkedBecause) {
         let (position, tenant, key) = (event.position, tenant.clone(), Arc::clone(key));
         let parked = Parked { position, tenant, key, because, since: clock::now() };
-        self.cursor.parked.insert(position, parked.clone());
-        self.unwritten.park.push(parked);
+        self.cursor.parked.insert(position, parked);
+        self.unwritten.insert(position);
     }
 
-    fn unpark(&mut self, positions: &[Position]) {
-        for position in positions {
-            self.cursor.parked.remove(position);
-            self.unwritten.park.retain(|parked| parked.position != *position);
-        }
-        self.unwritten.unpark.extend(positions);
+    fn unpark(&mut self, position: Position) {
+        self.cursor.parked.remove(&position);
+        self.unwritten.insert(position);
     }
 
     /// Carries out an operator's command.
     async fn control(&mut self, control: Control) -> Result<(), ControlError> {
         match control {
-            Control::Pause => self.unwritten.mode = Some(Mode::Paused),
-            Control::Resume => self.unwritten.mode = Some(Mode::Running),
+            Control::Pause => self.cursor.mode = Mode::Paused,
+            Control::Resume => self.cursor.mode = Mode::Running,
             Control::Rewind(position) => {
                 let reached = self.position();
                 if position > reached {
                     return Err(ControlError::NotThereYet(reached));
                 }
                 let later: Vec<_> = self.cursor.parked.keys().copied().filter(|at| *at > position).collect();
-                self.unpark(&later);
+                later.into_iter().for_each(|position| self.unpark(position));
                 self.waiting = Waiting::default();
+                self.fresh.clear();
                 self.subscription.seek(position);
             }
             Control::Retry(Some(position)) => {
                 let key = self.first_of_key(position)?;
-                self.release(key).await?;
+                self.release(key, position).await?;
             }
             Control::Retry(None) => {
-                let mut keys: Vec<_> = self.cursor.parked.values().map(key_of_parked).collect();
-                keys.sort_unstable();
-                keys.dedup();
+                let waiting = self.cursor.parked.values().filter(|parked| parked.waits());
+                let keys: BTreeSet<_> = waiting.map(key_of_parked).collect();
                 for key in keys {
-                    self.release(key).await?;
+                    self.release(key, Position::ZERO).await?;
                 }
             }
             Control::Skip(position) => {
                 let key = self.first_of_key(position)?;
-                self.unpark(&[position]);
-                self.release(key).await?;
+                self.release(key, position.next()).await?;
+                if let Some(parked) = self.cursor.parked.get_mut(&position) {
+                    (parked.because, parked.since) = (ParkedBecause::Skipped, clock::now());
+                    self.unwritten.insert(position);
+                }
             }
         }
-        self.cursor.mode = self.unwritten.mode.unwrap_or(self.cursor.mode);
         self.write().await
     }
 
     /// The key of a parked event that no other comes before.
     fn first_of_key(&self, position: Position) -> Result<Key, ControlError> {
-        let parked = self.cursor.parked.get(&position).ok_or(ControlError::NotParked(position))?;
-        let key = key_of_parked(parked);
-        let first = self.cursor.parked.values().find(|parked| same_key(parked, &key));
-        if first.is_some_and(|first| first.position < position) {
-            return Err(ControlError::Behind(position));
+        let key = self.cursor.parked.get(&position).map(key_of_parked);
+        let key = key.ok_or(ControlError::NotParked(position))?;
+        let first = self.waiting_parked(&key).next().map(|first| first.position);
+        match first.map(|first| first.cmp(&position)) {
+            Some(Ordering::Equal) => Ok(key),
+            Some(Ordering::Less) => Err(ControlError::Behind(position)),
+            Some(Ordering::Greater) | None => Err(ControlError::NotParked(position)),
         }
-        Ok(key)
     }
 
-    /// Has the parked events of a key tried again, at once. They stay parked until they are confirmed.
-    async fn release(&mut self, key: Key) -> Result<(), ControlError> {
-        let positions = self.cursor.parked.values().filter(|parked| same_key(parked, &key));
+    /// Has the parked events of a key tried again at once, those at `from` and later. They stay parked until
+    /// they are confirmed.
+    async fn release(&mut self, key: Key, from: Position) -> Result<(), ControlError> {
+        let parked = self.waiting_parked(&key).map(|parked| parked.position);
+        let positions: Vec<_> = parked.filter(|position| *position >= from).collect();
         let mut events = VecDeque::new();
-        for position in positions.map(|parked| parked.position).collect::<Vec<_>>() {
+        for position in positions {
             let page = self.store.read_all(position.previous(), Filter::Everything, 1).await;
             events.extend(page.map_err(|error| ControlError::Unavailable(error.to_string().into()))?.events);
         }
-        if !events.is_empty() {
+        if events.is_empty() {
+            self.waiting.0.remove(&key);
+        } else {
             self.waiting.0.insert(key, Queue::new(events, Origin::Parked, &self.retry));
         }
         Ok(())
@@ -287,7 +347,7 @@ impl Runner {
     /// Writes the cursor when it is time, and shows how the reactor stands.
     async fn settle(&mut self) {
         let position = self.position();
-        let urgent = !(self.unwritten.park.is_empty() && self.unwritten.unpark.is_empty());
+        let urgent = !self.unwritten.is_empty();
         if position != self.cursor.position || urgent {
             self.touch();
         }
@@ -298,9 +358,11 @@ impl Runner {
         self.show();
     }
 
-    /// Everything up to here is confirmed or parked.
+    /// Everything up to here is confirmed or set aside.
     fn position(&self) -> Position {
-        self.waiting.oldest_unwritten().map_or(self.subscription.cursor(), Position::previous)
+        let fresh = self.fresh.front().map(|event| event.position);
+        let oldest = self.waiting.oldest_unwritten().into_iter().chain(fresh).min();
+        oldest.map_or(self.subscription.cursor(), Position::previous)
     }
 
     fn touch(&mut self) {
@@ -308,23 +370,21 @@ impl Runner {
     }
 
     async fn write(&mut self) -> Result<(), ControlError> {
-        let position = self.position();
-        let update = CursorUpdate { position: Some(position), ..self.unwritten.clone() };
-        match self.store.write_cursor(update).await {
-            Ok(()) => {
-                self.cursor.position = position;
-                let reactor = self.reactor.name().into();
-                self.unwritten = CursorUpdate { reactor, ..CursorUpdate::default() };
-                self.write_by = None;
-                self.show();
-                Ok(())
-            }
-            Err(error) => {
+        for step in steps(self.reactor.name(), &self.cursor, &self.unwritten, self.position()) {
+            if let Err(error) = self.store.write_cursor(step.clone()).await {
                 self.trouble(&error);
                 self.write_by = Some(Instant::now() + PAUSE_AFTER_ERROR);
-                Err(ControlError::Unavailable(error.to_string().into()))
+                return Err(ControlError::Unavailable(error.to_string().into()));
             }
+            let written = step.park.iter().map(|parked| &parked.position).chain(&step.unpark);
+            for position in written {
+                self.unwritten.remove(position);
+            }
+            self.cursor.apply(&step);
         }
+        self.write_by = None;
+        self.show();
+        Ok(())
     }
 
     fn trouble(&mut self, error: &dyn std::error::Error) {
@@ -347,8 +407,4 @@ impl Runner {
 
 fn key_of_parked(parked: &Parked) -> Key {
     (parked.tenant.clone(), Arc::clone(&parked.key))
-}
-
-fn same_key(parked: &Parked, (tenant, key): &Key) -> bool {
-    parked.tenant == *tenant && parked.key == *key
 }

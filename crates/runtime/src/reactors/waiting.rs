@@ -9,12 +9,23 @@ use sillage_kernel::{Event, Position, Reactor, Tenant};
 use tokio::time::Instant;
 
 use super::Retry;
+use super::pace::Pace;
+
+/// How much of a reactor's key counts: as much as a stream's name may have.
+const MAX_KEY_BYTES: usize = 1_024;
 
 /// What events are in order with.
 pub(super) type Key = (Tenant, Arc<str>);
 
+/// The key of an event. Longer keys that begin alike count as one, which only makes more events wait for each
+/// other: what is parked has to fit into a step of the cursor.
 pub(super) fn key_of(reactor: &dyn Reactor, event: &Event) -> Key {
-    (event.tenant.clone(), reactor.key(event))
+    let key = reactor.key(event);
+    let key = match key.split_at_checked(key.floor_char_boundary(MAX_KEY_BYTES)) {
+        Some((start, rest)) if !rest.is_empty() => start.into(),
+        _ => key,
+    };
+    (event.tenant.clone(), key)
 }
 
 /// Where the events of a queue are written down while they wait.
@@ -32,13 +43,15 @@ pub(super) struct Queue {
     pub(super) origin: Origin,
     /// How often the first of them has failed.
     pub(super) attempts: u32,
+    pub(super) pace: Pace,
     pauses: ExponentialBackoff,
     due: Instant,
 }
 
 impl Queue {
     pub(super) fn new(events: VecDeque<Arc<Event>>, origin: Origin, retry: &Retry) -> Self {
-        Self { events, origin, attempts: 0, pauses: pauses(retry), due: Instant::now() }
+        let (pace, pauses, due) = (Pace::default(), pauses(retry), Instant::now());
+        Self { events, origin, attempts: 0, pace, pauses, due }
     }
 
     /// The first has failed once more.
@@ -47,11 +60,11 @@ impl Queue {
         self.due = Instant::now() + self.pauses.next().unwrap_or(Duration::ZERO);
     }
 
-    /// So many at the front are confirmed; the next begins anew.
+    /// So many at the front are confirmed; the next begins anew, once the other keys had their turn.
     pub(super) fn confirm(&mut self, count: usize, retry: &Retry) {
         if count > 0 {
             self.events.drain(..count.min(self.events.len()));
-            (self.attempts, self.pauses) = (0, pauses(retry));
+            (self.attempts, self.pauses, self.due) = (0, pauses(retry), Instant::now());
         }
     }
 }

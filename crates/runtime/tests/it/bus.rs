@@ -2,24 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use proptest::prelude::*;
-use sillage_domains::likes::Likes;
+use sillage_domains::likes::{Likes, MODERATE};
 use sillage_kernel::{
     Actor, CommandId, Context, Decider, DomainCommand, DomainEvent, Envelope, Event, Filter, Outcome,
     Position, Receipt, Timestamp,
 };
+use sillage_runtime::deciders::MAX_CLOCK_AHEAD;
 use sillage_runtime::{
-    BusOptions, Command, CommandBus, ContentKey, Deciders, DispatchError, ReceiptSink, Settled,
+    BusOptions, Command, CommandBus, ContentKey, Deciders, DecodeCommandError, DispatchError, ReceiptSink,
+    Settled,
 };
-use sillage_store::EventStore;
+use sillage_store::{EventStore, clock};
 use uuid::Uuid;
 
 use crate::faulty::{Fault, FaultyStore};
 
 /// Hears every receipt.
 #[derive(Default)]
-struct Heard(Mutex<Vec<Settled>>);
+pub(crate) struct Heard(Mutex<Vec<Settled>>);
 
 impl ReceiptSink for Heard {
     fn deliver(&self, settled: &[Settled]) {
@@ -27,49 +30,81 @@ impl ReceiptSink for Heard {
     }
 }
 
-/// A like or its opposite, by one of a few users, of one of a few targets.
-#[derive(Debug, Clone, Copy)]
-struct Click {
-    user: u8,
-    target: u8,
-    active: bool,
+/// What somebody wants of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Like,
+    Unlike,
+    Close,
+    Open,
 }
 
-fn deciders() -> Deciders {
-    Deciders::new(ContentKey([7; 32])).with::<Likes>()
+/// A wish of one of a few users, of one of a few targets. All users but the last are moderators.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Click {
+    pub(crate) user: u8,
+    pub(crate) target: u16,
+    pub(crate) wish: Wish,
 }
+
+const USERS: u8 = 3;
 
 fn name(click: Click) -> &'static str {
-    if click.active { "LikeAdd" } else { "LikeRemove" }
+    match click.wish {
+        Wish::Like => "LikeAdd",
+        Wish::Unlike => "LikeRemove",
+        Wish::Close => "LikesClose",
+        Wish::Open => "LikesOpen",
+    }
 }
 
-fn data(click: Click) -> String {
-    format!(r#"{{"likeId":"l","targetId":"t{}","at":"2026-01-19T12:00:00Z"}}"#, click.target)
+fn data(Click { user: _, target, wish }: Click) -> String {
+    match wish {
+        Wish::Like | Wish::Unlike => {
+            format!(r#"{{"likeId":"l","targetId":"t{target}","at":"2026-01-19T12:00:00Z"}}"#)
+        }
+        Wish::Close | Wish::Open => format!(r#"{{"targetId":"t{target}"}}"#),
+    }
 }
 
-fn envelope(id: usize, click: Click) -> Envelope {
+/// What is known of the command with that number.
+pub(crate) fn envelope(id: usize, user: &str, scopes: &[&str]) -> Envelope {
+    let scopes = scopes.iter().map(|&scope| scope.to_owned()).collect();
     Envelope {
         tenant: "main".parse().unwrap(),
-        actor: Actor::user(format!("u{}", click.user).parse().unwrap()),
+        actor: Actor { user_id: user.parse().unwrap(), scopes },
         command_id: CommandId(Uuid::from_u128(1_000 + id as u128)),
         feed: None,
         traceparent: None,
     }
 }
 
-fn command(id: usize, click: Click) -> Command {
-    deciders().decode(name(click), &data(click), envelope(id, click)).unwrap()
+/// The number of the command with that id.
+pub(crate) fn number(id: CommandId) -> usize {
+    usize::try_from(id.0.as_u128() - 1_000).unwrap()
 }
 
-type Answers = Arc<Mutex<Vec<(usize, Result<Receipt, DispatchError>)>>>;
+fn envelope_of(id: usize, click: Click) -> Envelope {
+    let scopes: &[&str] = if click.user < USERS - 1 { &[MODERATE] } else { &[] };
+    envelope(id, &format!("u{}", click.user), scopes)
+}
 
-/// Sends the clicks in the order of the schedule, without waiting for answers, and returns these.
-async fn send(
+pub(crate) fn command(id: usize, click: Click) -> Command {
+    let deciders = Deciders::new(ContentKey([7; 32])).with::<Likes>();
+    deciders.decode(name(click), &data(click), envelope_of(id, click)).unwrap()
+}
+
+/// Numbers of commands, with the answers that came.
+pub(crate) type Answers = Vec<(usize, Result<Receipt, DispatchError>)>;
+
+/// Sends the commands with these numbers in this order, without waiting for answers, and returns these in the
+/// order in which they came.
+pub(crate) async fn send(
     bus: &CommandBus,
-    clicks: &[Click],
     schedule: &[usize],
-) -> Vec<(usize, Result<Receipt, DispatchError>)> {
-    let answers = Answers::default();
+    command: impl Fn(usize) -> Command,
+) -> Answers {
+    let answers = Arc::new(Mutex::new(Answers::new()));
     let (all_in, mut waiting) = tokio::sync::mpsc::channel::<()>(1);
     for (index, &id) in schedule.iter().enumerate() {
         // Now and then the shards get a turn, so that several are on their way at the same time.
@@ -81,7 +116,7 @@ async fn send(
             answers.lock().unwrap().push((id, result));
             drop(all_in);
         };
-        bus.submit(command(id, clicks[id]), Box::new(reply)).await;
+        bus.submit(command(id), Box::new(reply)).await;
     }
     drop(all_in);
     assert!(waiting.recv().await.is_none());
@@ -89,35 +124,48 @@ async fn send(
     std::mem::take(&mut *answers)
 }
 
-/// The commands in the order in which the log has them, with what became of each.
-async fn settled(store: &FaultyStore) -> Vec<(CommandId, Arc<Event>)> {
+/// The events of the log, each with the command that it is of.
+pub(crate) async fn settled(store: &FaultyStore) -> Vec<(CommandId, Arc<Event>)> {
     let page = store.read_all(Position::ZERO, Filter::Everything, usize::MAX).await.unwrap();
     page.events.into_iter().map(|event| (event.metadata.command_id.unwrap(), event)).collect()
 }
 
-/// Decides every command once, in that order, on states that only these commands made.
-fn replay(clicks: &[Click], order: &[CommandId]) -> Vec<Option<String>> {
+/// Decides every command once, in that order, on states that only these commands made: its event, none, or
+/// the code that it is refused with.
+fn replay(clicks: &[Click], order: &[CommandId]) -> Vec<Result<Option<String>, String>> {
     let mut states = BTreeMap::new();
     let decide = |id: &CommandId| {
-        let index = usize::try_from(id.0.as_u128() - 1_000).unwrap();
-        let (click, envelope) = (clicks[index], envelope(index, clicks[index]));
+        let index = number(*id);
+        let (click, envelope) = (clicks[index], envelope_of(index, clicks[index]));
         let command = <Likes as Decider>::Command::decode(name(click), &data(click), &envelope).unwrap();
         let state = states.entry(click.target).or_default();
         let context = Context { now: Timestamp::default(), actor: &envelope.actor, command_id: *id };
-        let decision = Likes::decide(state, &command, &context).unwrap();
+        let decision =
+            Likes::decide(state, &command, &context).map_err(|refused| refused.code.to_string())?;
         decision.events.iter().for_each(|event| Likes::evolve(state, event));
-        decision.events.first().map(DomainEvent::encode)
+        Ok(decision.events.first().map(DomainEvent::encode))
     };
     order.iter().map(decide).collect()
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+/// The code that an event says a command was refused with.
+pub(crate) fn refused_with(event: &Event) -> Option<String> {
+    let data: serde_json::Value = serde_json::from_str(&event.data).unwrap();
+    (*event.event_type == *"CommandRejectedEvent").then(|| data["code"].as_str().unwrap().to_owned())
+}
+
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-fn start(store: &FaultyStore, streams_in_memory: usize) -> (CommandBus, Arc<Heard>) {
+/// A bus that has no clock, so that a replay decides the same.
+pub(crate) fn start(
+    store: &FaultyStore,
+    shards: usize,
+    streams_in_memory: usize,
+) -> (CommandBus, Arc<Heard>) {
     let heard = Arc::new(Heard::default());
-    let options = BusOptions { shards: 2, streams_in_memory, ..BusOptions::default() };
+    let options = BusOptions { shards, streams_in_memory, now: Timestamp::default, ..BusOptions::default() };
     (CommandBus::start(Arc::new(store.clone()), Arc::clone(&heard) as _, options), heard)
 }
 
@@ -128,19 +176,25 @@ async fn check_log(store: &FaultyStore, clicks: &[Click]) {
     assert_eq!(order.iter().collect::<BTreeSet<_>>().len(), order.len(), "a command stands in the log twice");
     for ((id, event), replayed) in log.iter().zip(replay(clicks, &order)) {
         match replayed {
-            Some(data) => assert_eq!(*event.data, *data, "{id}"),
-            None => assert_eq!(&*event.event_type, "CommandUnchangedEvent", "{id}"),
+            Ok(Some(data)) => assert_eq!(*event.data, *data, "{id}"),
+            Ok(None) => assert_eq!(&*event.event_type, "CommandUnchangedEvent", "{id}"),
+            Err(code) => assert_eq!(refused_with(event), Some(code), "{id}"),
         }
     }
 }
 
 fn clicks() -> impl Strategy<Value = Vec<Click>> {
-    let click =
-        (0..3_u8, 0..2_u8, any::<bool>()).prop_map(|(user, target, active)| Click { user, target, active });
+    let wish = prop_oneof![
+        3 => Just(Wish::Like),
+        2 => Just(Wish::Unlike),
+        1 => Just(Wish::Close),
+        1 => Just(Wish::Open),
+    ];
+    let click = (0..USERS, 0..2_u16, wish).prop_map(|(user, target, wish)| Click { user, target, wish });
     prop::collection::vec(click, 1..24)
 }
 
-fn faults() -> impl Strategy<Value = Vec<Fault>> {
+pub(crate) fn faults() -> impl Strategy<Value = Vec<Fault>> {
     let fault = prop_oneof![
         3 => Just(Fault::None),
         2 => (0..4_usize).prop_map(Fault::LoseAfter),
@@ -150,6 +204,7 @@ fn faults() -> impl Strategy<Value = Vec<Fault>> {
     prop::collection::vec(fault, 0..24)
 }
 
+/// Wishes, and the order in which they are sent, some of them several times and some never.
 fn clicks_and_schedule() -> impl Strategy<Value = (Vec<Click>, Vec<usize>)> {
     clicks().prop_flat_map(|clicks| {
         let last = clicks.len();
@@ -166,8 +221,8 @@ proptest! {
     fn each_command_counts_once_in_the_order_of_admission((clicks, schedule) in clicks_and_schedule()) {
         runtime().block_on(async {
             let store = FaultyStore::new([]);
-            let (bus, heard) = start(&store, 1);
-            let answers = send(&bus, &clicks, &schedule).await;
+            let (bus, heard) = start(&store, 2, 1);
+            let answers = send(&bus, &schedule, |id| command(id, clicks[id])).await;
             prop_assert_eq!(answers.len(), schedule.len());
             check_log(&store, &clicks).await;
             let log = settled(&store).await;
@@ -175,7 +230,7 @@ proptest! {
                 let mut seen = BTreeSet::new();
                 let of_target = |id: &usize| clicks[*id].target == target;
                 let first: Vec<_> = schedule.iter().filter(|id| of_target(id) && seen.insert(**id)).collect();
-                let logged = log.iter().map(|(id, _)| usize::try_from(id.0.as_u128() - 1_000).unwrap());
+                let logged = log.iter().map(|(id, _)| number(*id));
                 prop_assert_eq!(first.into_iter().copied().collect::<Vec<_>>(), logged.filter(of_target).collect::<Vec<_>>());
             }
             let mut receipts = BTreeMap::new();
@@ -196,10 +251,10 @@ proptest! {
     fn a_lost_append_leaves_nothing_behind((clicks, schedule) in clicks_and_schedule(), faults in faults()) {
         runtime().block_on(async {
             let store = FaultyStore::new(faults);
-            let (bus, _) = start(&store, 16);
+            let (bus, _) = start(&store, 2, 16);
             let mut first_outcomes: BTreeMap<usize, Outcome> = BTreeMap::new();
             for attempt in 0.. {
-                let answers = send(&bus, &clicks, &schedule).await;
+                let answers = send(&bus, &schedule, |id| command(id, clicks[id])).await;
                 check_log(&store, &clicks).await;
                 let mut all_settled = true;
                 for (id, answer) in answers {
@@ -230,11 +285,11 @@ proptest! {
 fn the_same_id_with_another_content_is_an_error() {
     runtime().block_on(async {
         let store = FaultyStore::new([]);
-        let (bus, _) = start(&store, 16);
-        let like = Click { user: 0, target: 0, active: true };
+        let (bus, _) = start(&store, 2, 16);
+        let like = Click { user: 0, target: 0, wish: Wish::Like };
         let receipt = bus.dispatch(command(1, like)).await.unwrap();
         assert!(matches!(receipt.outcome, Outcome::Applied { .. }));
-        for other in [Click { target: 1, ..like }, Click { active: false, ..like }] {
+        for other in [Click { target: 1, ..like }, Click { wish: Wish::Unlike, ..like }] {
             assert_eq!(bus.dispatch(command(1, other)).await, Err(DispatchError::ContentDiffers));
         }
         // The same id of another person is another command.
@@ -242,4 +297,22 @@ fn the_same_id_with_another_content_is_an_error() {
         assert_eq!(bus.dispatch(command(1, like)).await, Ok(receipt));
         assert_eq!(store.head().get(), 2);
     });
+}
+
+#[test]
+fn an_id_that_was_minted_too_far_in_the_future_is_refused_for_its_shape() {
+    let deciders = Deciders::new(ContentKey([7; 32])).with::<Likes>();
+    let like = Click { user: 0, target: 0, wish: Wish::Like };
+    for (ahead, is_good) in [(Duration::ZERO, true), (MAX_CLOCK_AHEAD, true), (2 * MAX_CLOCK_AHEAD, false)] {
+        let minted = clock::later(clock::now(), ahead);
+        let id = uuid::Builder::from_unix_timestamp_millis(minted.as_millis(), &[7; 10]).into_uuid();
+        let envelope = Envelope { command_id: CommandId(id), ..envelope_of(0, like) };
+        match deciders.decode(name(like), &data(like), envelope) {
+            Ok(_) => assert!(is_good, "{ahead:?}"),
+            Err(DecodeCommandError::InvalidField(invalid)) => {
+                assert_eq!((is_good, &*invalid.field), (false, "command_id"), "{ahead:?}");
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
 }

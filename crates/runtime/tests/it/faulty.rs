@@ -1,6 +1,8 @@
-//! A store that loses appends when it is told to: what a disk or a database does when nobody wants it to.
+//! A store that loses appends, and lets readers wait or fail, when it is told to: what a disk or a database does
+//! when nobody wants it to.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -26,16 +28,43 @@ pub(crate) enum Fault {
     AnswerLost,
 }
 
+/// What happens to whoever reads a stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// It takes until something else is said.
+    Waits,
+    /// It fails.
+    Fails,
+}
+
 /// A memory engine with a plan of faults, one for each call; after the plan nothing bad happens.
 #[derive(Clone)]
 pub(crate) struct FaultyStore {
     inner: MemoryStore,
     plan: Arc<Mutex<VecDeque<Fault>>>,
+    readings: watch::Sender<BTreeMap<StreamName, Reading>>,
+    calls: Arc<AtomicUsize>,
 }
 
 impl FaultyStore {
     pub(crate) fn new(plan: impl IntoIterator<Item = Fault>) -> Self {
-        Self { inner: MemoryStore::new(1), plan: Arc::new(Mutex::new(plan.into_iter().collect())) }
+        let plan = Arc::new(Mutex::new(plan.into_iter().collect()));
+        Self { inner: MemoryStore::new(1), plan, readings: watch::Sender::default(), calls: Arc::default() }
+    }
+
+    /// From now on this happens to whoever reads the stream, or reads it already.
+    pub(crate) fn reading(&self, stream: &str, reading: Reading) {
+        self.readings.send_modify(|readings| readings.extend([(stream.parse().unwrap(), reading)]));
+    }
+
+    /// From now on all streams are read at once.
+    pub(crate) fn reading_goes_on(&self) {
+        self.readings.send_modify(BTreeMap::clear);
+    }
+
+    /// How often `append` was called.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
     }
 }
 
@@ -45,6 +74,7 @@ fn lost() -> AppendError {
 
 impl EventStore for FaultyStore {
     fn append(&self, appends: Vec<Append>) -> BoxFuture<Vec<Result<Appended, AppendError>>> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
         let fault = self.plan.lock().unwrap().pop_front().unwrap_or(Fault::None);
         let is_lost = |index: usize| match fault {
             Fault::LoseAfter(kept) => index >= kept,
@@ -107,7 +137,19 @@ impl EventStore for FaultyStore {
         direction: Direction,
         limit: usize,
     ) -> BoxFuture<Result<StreamPage, StoreError>> {
-        self.inner.read_stream(tenant, stream, from, direction, limit)
+        if !self.readings.borrow().contains_key(stream) {
+            return self.inner.read_stream(tenant, stream, from, direction, limit);
+        }
+        let (inner, mut readings) = (self.inner.clone(), self.readings.subscribe());
+        let (tenant, stream) = (tenant.clone(), stream.clone());
+        Box::pin(async move {
+            let goes_on = |readings: &BTreeMap<_, _>| readings.get(&stream) != Some(&Reading::Waits);
+            let fails = readings.wait_for(goes_on).await.unwrap().contains_key(&stream);
+            if fails {
+                return Err(StoreError::Unavailable("unreadable on purpose".into()));
+            }
+            inner.read_stream(&tenant, &stream, from, direction, limit).await
+        })
     }
 
     fn read_all(

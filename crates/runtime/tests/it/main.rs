@@ -4,6 +4,8 @@
 
 mod bus;
 mod faulty;
+mod loading;
+mod names;
 mod panics;
 mod reactors;
 mod supervision;

@@ -28,7 +28,7 @@ use super::tail::Tail;
 use super::{
     Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Direction, Durability,
     EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, MAX_WAITING_APPENDS, Positions, StoreError,
-    StreamPage,
+    StreamPage, room,
 };
 use crate::clock;
 
@@ -164,12 +164,15 @@ impl Shared {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read_events(&self, addresses: &[Address]) -> Result<Vec<Arc<Event>>, StoreError> {
+    /// The events at these addresses, as far as a page has room for them.
+    fn read_page(&self, addresses: &[Address]) -> Result<Vec<Arc<Event>>, StoreError> {
         let event = |&address| {
             let record = self.reader.read(address).map_err(unreadable)?;
             decode_event(&record.payload).map(Arc::new).map_err(unreadable)
         };
-        addresses.iter().map(event).collect()
+        let mut has_room = room();
+        let fits = |event: &Result<Arc<Event>, _>| event.as_ref().map_or(true, |event| has_room(event));
+        addresses.iter().map(event).take_while(fits).collect()
     }
 }
 
@@ -275,7 +278,7 @@ fn replay(
             }
             Some(Kind::Lease) => {
                 let LeaseRecord { name, owner, lease, until } = serde_json::from_slice(record.payload)?;
-                sequencer.grant(&name, &owner, lease, Timestamp::from_micros(until));
+                sequencer.replay_lease(name, owner, lease, Timestamp::from_micros(until));
             }
             None => return Err(format!("a record of the unknown kind {}", record.kind).into()),
         }
@@ -375,7 +378,7 @@ impl EventStore for JournalStore {
         if addresses.is_empty() {
             return Box::pin(std::future::ready(Ok(StreamPage { events: Vec::new(), head })));
         }
-        self.read(move |shared| Ok(StreamPage { events: shared.read_events(&addresses)?, head }))
+        self.read(move |shared| Ok(StreamPage { events: shared.read_page(&addresses)?, head }))
     }
 
     fn read_all(
@@ -384,16 +387,12 @@ impl EventStore for JournalStore {
         filter: Filter,
         limit: usize,
     ) -> BoxFuture<Result<LogPage, StoreError>> {
-        let page = move |events: Vec<Arc<Event>>| {
-            let through = events.last().map_or(after, |event| event.position);
-            LogPage { events: events.into_iter().filter(|event| filter.admits(event)).collect(), through }
-        };
-        if let Some(events) = self.shared.tail.after(after, limit) {
-            return Box::pin(std::future::ready(Ok(page(events))));
+        if let Some(run) = self.shared.tail.after(after, limit) {
+            return Box::pin(std::future::ready(Ok(LogPage::of(run, after, &filter))));
         }
         self.read(move |shared| {
             let addresses = shared.index().after(after, limit);
-            shared.read_events(&addresses).map(page)
+            shared.read_page(&addresses).map(|run| LogPage::of(run, after, &filter))
         })
     }
 
@@ -403,6 +402,9 @@ impl EventStore for JournalStore {
     }
 
     fn write_cursor(&self, update: CursorUpdate) -> BoxFuture<Result<(), CursorError>> {
+        if let Err(invalid) = update.check_limits() {
+            return Box::pin(std::future::ready(Err(invalid)));
+        }
         self.ask(|reply| Job::Cursor(update, reply), Err(CursorError::Unavailable(GONE.into())))
     }
 

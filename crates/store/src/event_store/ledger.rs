@@ -3,7 +3,8 @@
 //! It holds a hash of each key and an address; whoever finds an address reads the record there and compares.
 //! It is partitioned by time, and forgets whole partitions, the oldest first. What it has forgotten it must
 //! never take for new: [`LedgerIndex::remembers_since`] only moves forward, and a command that was minted
-//! before it is refused as expired.
+//! before it is refused as expired. The clock that mints an id is not ours and may be ahead, so an entry counts
+//! for as young as its id says: whatever is forgotten was minted before the moment that memory begins with.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use sillage_kernel::Timestamp;
 
 use super::LedgerKey;
+use crate::clock;
 
 /// How long and how much is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,7 @@ pub struct LedgerIndex<A> {
 
 struct Partition<A> {
     settled: HashMap<u128, A>,
+    /// The latest moment at which one of them was settled or, by the clock of its client, minted.
     newest: Timestamp,
 }
 
@@ -54,15 +57,14 @@ impl<A: Copy> LedgerIndex<A> {
     /// Remembers that the command was settled there and then.
     pub fn insert(&mut self, key: &LedgerKey, address: A, at: Timestamp) {
         let hash = self.hash(key);
+        let newest = key.command_id.minted_at().map_or(at, |minted| minted.max(at));
         let per_partition = (self.limits.max_commands / PARTITIONS).max(1);
         match self.partitions.back_mut() {
             Some(last) if last.settled.len() < per_partition => {
                 last.settled.insert(hash, address);
-                last.newest = last.newest.max(at);
+                last.newest = last.newest.max(newest);
             }
-            _ => {
-                self.partitions.push_back(Partition { settled: HashMap::from([(hash, address)]), newest: at })
-            }
+            _ => self.partitions.push_back(Partition { settled: HashMap::from([(hash, address)]), newest }),
         }
         self.forget(at);
     }
@@ -88,7 +90,9 @@ impl<A: Copy> LedgerIndex<A> {
         while let Some(oldest) = self.partitions.front()
             && (self.partitions.len() > PARTITIONS || oldest.newest < cut_off)
         {
-            self.forgotten_until = self.forgotten_until.max(oldest.newest);
+            // What was minted at that very moment is forgotten too.
+            let after = clock::later(oldest.newest, Duration::from_micros(1));
+            self.forgotten_until = self.forgotten_until.max(after);
             self.partitions.pop_front();
         }
     }
@@ -130,16 +134,30 @@ mod tests {
         assert_eq!(index.remembers_since(second(115)), second(15));
     }
 
+    /// The id of the command that is settled at second `n`, by clients whose clocks are ahead, right or behind.
+    fn minted_around(n: u64) -> LedgerKey {
+        let minted = second(n + [40, 0, 3, 20][usize::try_from(n % 4).unwrap()]).as_millis() - 3_000;
+        let random = u128::from(n).to_be_bytes();
+        let id = uuid::Builder::from_unix_timestamp_millis(minted, random.last_chunk().unwrap()).into_uuid();
+        LedgerKey { command_id: CommandId(id), ..key(0) }
+    }
+
     #[test]
-    fn what_was_forgotten_for_want_of_room_is_never_taken_for_new() {
-        let limits = LedgerLimits { max_commands: 20, ..LedgerLimits::default() };
-        let mut index = LedgerIndex::new(limits);
-        for n in 0..200_u64 {
-            index.insert(&key(n.into()), n, second(n));
-            for old in 0..=n {
-                let forgotten = index.find(&key(old.into())).is_none();
-                assert!(!forgotten || second(old) <= index.remembers_since(second(n)), "{old} of {n}");
+    fn what_was_forgotten_is_never_taken_for_new_whatever_the_clocks_of_clients_say() {
+        let memory = Duration::from_secs(30);
+        let want_of_room = LedgerLimits { max_commands: 20, ..LedgerLimits::default() };
+        for limits in [want_of_room, LedgerLimits { memory, max_commands: 100 }] {
+            let mut index = LedgerIndex::new(limits);
+            for n in 3..300_u64 {
+                index.insert(&minted_around(n), n, second(n));
+                let since = index.remembers_since(second(n));
+                for old in 3..=n {
+                    let key = minted_around(old);
+                    let forgotten = index.find(&key).is_none();
+                    assert!(!forgotten || key.command_id.minted_at().unwrap() < since, "{old} of {n}");
+                }
             }
+            assert_eq!(index.find(&minted_around(3)), None, "nothing was forgotten: {limits:?}");
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::sequencer::{Admitted, Sequencer, StreamKey};
 use super::{
     Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Direction, Durability,
-    EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, Positions, StoreError, StreamPage,
+    EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, Positions, StoreError, StreamPage, room,
 };
 use crate::clock;
 
@@ -118,13 +118,13 @@ impl EventStore for MemoryStore {
         let state = self.state();
         let events = state.streams.get(&(tenant.clone(), stream.clone())).map_or(&[][..], Vec::as_slice);
         let head = events.last().map_or(Version::ZERO, |event| event.version);
-        let events: Vec<_> = match direction {
-            Direction::Forward => {
-                events.iter().filter(|event| event.version >= from).take(limit).cloned().collect()
-            }
-            Direction::Backward => {
-                events.iter().rev().filter(|event| event.version <= from).take(limit).cloned().collect()
-            }
+        let mut has_room = room();
+        let mut page = |events: &mut dyn Iterator<Item = &Arc<Event>>| {
+            events.take(limit).take_while(|event| has_room(event)).cloned().collect()
+        };
+        let events = match direction {
+            Direction::Forward => page(&mut events.iter().filter(|event| event.version >= from)),
+            Direction::Backward => page(&mut events.iter().rev().filter(|event| event.version <= from)),
         };
         ready(Ok(StreamPage { events, head }))
     }
@@ -137,14 +137,9 @@ impl EventStore for MemoryStore {
     ) -> BoxFuture<Result<LogPage, StoreError>> {
         let state = self.state();
         let start = state.log.partition_point(|event| event.position <= after);
-        let rest = state.log.get(start..).unwrap_or_default();
-        let events: Vec<_> = rest.iter().filter(|event| filter.admits(event)).take(limit).cloned().collect();
-        let through = match events.last() {
-            Some(last) if events.len() == limit => last.position,
-            None if limit == 0 => after,
-            _ => state.sequencer.position().max(after),
-        };
-        ready(Ok(LogPage { events, through }))
+        let mut has_room = room();
+        let run = state.log.iter().skip(start).take(limit).take_while(|event| has_room(event));
+        ready(Ok(LogPage::of(run.cloned().collect(), after, &filter)))
     }
 
     fn read_cursor(&self, reactor: &str) -> BoxFuture<Result<CursorState, StoreError>> {
@@ -152,6 +147,9 @@ impl EventStore for MemoryStore {
     }
 
     fn write_cursor(&self, update: CursorUpdate) -> BoxFuture<Result<(), CursorError>> {
+        if let Err(invalid) = update.check_limits() {
+            return ready(Err(invalid));
+        }
         let mut state = self.state();
         if state.sequencer.check_fence(update.fence.as_ref()).is_err() {
             return ready(Err(CursorError::Fenced));
@@ -167,10 +165,8 @@ impl EventStore for MemoryStore {
         ttl: Duration,
     ) -> BoxFuture<Result<Option<Lease>, StoreError>> {
         let (mut state, now) = (self.state(), clock::now());
-        let held = state.sequencer.next_lease(lease, owner, now);
-        if let Some(held) = held {
-            state.sequencer.grant(lease, owner, held, clock::later(now, ttl));
-        }
+        let held = state.sequencer.stage_lease(lease, owner, now, clock::later(now, ttl));
+        state.sequencer.commit();
         ready(Ok(held))
     }
 

@@ -41,6 +41,7 @@ pub(crate) struct Sequencer {
 struct Staged {
     heads: HashMap<StreamKey, Head>,
     ledger: HashMap<LedgerKey, LedgerEntry>,
+    leases: HashMap<Box<str>, HeldLease>,
     position: Position,
     recorded_at: Timestamp,
 }
@@ -75,6 +76,11 @@ impl Sequencer {
         self.position = event.position;
         self.recorded_at = self.recorded_at.max(event.recorded_at);
         self.discard();
+    }
+
+    /// Takes a lease that is in the log already, in the order of the log.
+    pub(crate) fn replay_lease(&mut self, name: Box<str>, owner: Box<str>, lease: Lease, until: Timestamp) {
+        self.leases.insert(name, HeldLease { owner, lease, until });
     }
 
     /// Stages an append, or says why not. `known` tells what the ledger held before this group. Time never
@@ -119,6 +125,7 @@ impl Sequencer {
     /// What was staged is durable.
     pub(crate) fn commit(&mut self) {
         self.heads.extend(self.staged.heads.drain());
+        self.leases.extend(self.staged.leases.drain());
         self.staged.ledger.clear();
         self.position = self.staged.position;
         self.recorded_at = self.staged.recorded_at;
@@ -127,6 +134,7 @@ impl Sequencer {
     /// What was staged is not, and never was.
     pub(crate) fn discard(&mut self) {
         self.staged.heads.clear();
+        self.staged.leases.clear();
         self.staged.ledger.clear();
         self.staged.position = self.position;
         self.staged.recorded_at = self.recorded_at;
@@ -163,26 +171,32 @@ impl Sequencer {
     /// Refuses a fence whose lease has a newer holder.
     pub(crate) fn check_fence(&self, fence: Option<&Fence>) -> Result<(), AppendError> {
         let Some(Fence { lease, held }) = fence else { return Ok(()) };
-        match self.leases.get(lease) {
+        match self.lease(lease) {
             Some(current) if current.lease == *held => Ok(()),
             _ => Err(AppendError::Fenced),
         }
     }
 
-    /// The lease as it would be held by `owner` from now on; `None` while somebody else holds it. It counts
-    /// once it was given to [`Self::grant`].
-    pub(crate) fn next_lease(&self, name: &str, owner: &str, now: Timestamp) -> Option<Lease> {
-        match self.leases.get(name) {
-            None => Some(Lease { token: 1 }),
-            Some(held) if *held.owner == *owner => Some(held.lease),
-            Some(held) if held.until <= now => Some(Lease { token: held.lease.token + 1 }),
-            Some(_) => None,
-        }
+    /// Stages that `owner` holds the lease until then; `None` while somebody else holds it.
+    pub(crate) fn stage_lease(
+        &mut self,
+        name: &str,
+        owner: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Option<Lease> {
+        let lease = match self.lease(name) {
+            None => Lease { token: 1 },
+            Some(held) if *held.owner == *owner => held.lease,
+            Some(held) if held.until <= now => Lease { token: held.lease.token + 1 },
+            Some(_) => return None,
+        };
+        self.staged.leases.insert(name.into(), HeldLease { owner: owner.into(), lease, until });
+        Some(lease)
     }
 
-    /// Makes `owner` the holder until then.
-    pub(crate) fn grant(&mut self, name: &str, owner: &str, lease: Lease, until: Timestamp) {
-        self.leases.insert(name.into(), HeldLease { owner: owner.into(), lease, until });
+    fn lease(&self, name: &str) -> Option<&HeldLease> {
+        self.staged.leases.get(name).or_else(|| self.leases.get(name))
     }
 }
 

@@ -5,6 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use sillage_kernel::{Event, Position};
 
+use super::room;
+
 /// How many events the tail holds at most.
 const MAX_EVENTS: usize = 65_536;
 /// How many bytes of data and metadata the tail holds at most.
@@ -38,13 +40,15 @@ impl Tail {
         }
     }
 
-    /// Up to `limit` events after `after`, or `None` if some of those are older than the tail.
+    /// A page of up to `limit` events after `after`, or `None` if some of those are older than the tail.
     pub(crate) fn after(&self, after: Position, limit: usize) -> Option<Vec<Arc<Event>>> {
         let run = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if run.events.front()?.position > after.next() {
             return None;
         }
         let start = run.events.partition_point(|event| event.position <= after);
-        Some(run.events.range(start..).take(limit).cloned().collect())
+        let mut has_room = room();
+        let page = run.events.range(start..).take(limit).take_while(|event| has_room(event));
+        Some(page.cloned().collect())
     }
 }

@@ -149,14 +149,13 @@ impl Writer {
         group: &mut Group,
     ) -> Result<Option<Lease>, StoreError> {
         let LeaseRequest { name, owner, ttl } = request;
-        let Some(lease) = self.sequencer.next_lease(name, owner, now) else { return Ok(None) };
         let until = clock::later(now, *ttl);
+        let Some(lease) = self.sequencer.stage_lease(name, owner, now, until) else { return Ok(None) };
         let record =
             LeaseRecord { name: name.clone(), owner: owner.clone(), lease, until: until.as_micros() };
         let json = serde_json::to_vec(&record).expect("a lease has only string keys");
         self.push(group, Kind::Lease, |payload| payload.extend(&json));
         self.end_batch(group);
-        self.sequencer.grant(name, owner, lease, until);
         Ok(Some(lease))
     }
 
