@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use axum::Json;
-use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -84,7 +83,7 @@ codes! {
     TokenExpired = "token_expired", UNAUTHORIZED, SignIn;
     /// The token does not carry the scope that this needs.
     Forbidden = "forbidden", FORBIDDEN, GiveUp;
-    /// Too many requests, or subscriptions.
+    /// Too many requests, subscriptions or connections.
     RateLimited = "rate_limited", TOO_MANY_REQUESTS, Retry;
     /// The view did not come to the wanted position in time.
     ViewBehind = "view_behind", GATEWAY_TIMEOUT, Retry;
@@ -136,19 +135,6 @@ impl Refusal {
     pub fn on_socket(self, original_action: Option<Value>) -> ErrorMessage {
         let Self { code, message, field, retry_after, detail: _ } = self;
         ErrorMessage { code: Cow::Borrowed(code.word()), message, field, retry_after, original_action }
-    }
-}
-
-/// A path that cannot be read names nothing that there is.
-impl From<PathRejection> for Refusal {
-    fn from(_: PathRejection) -> Self {
-        Self::not_found()
-    }
-}
-
-impl From<QueryRejection> for Refusal {
-    fn from(error: QueryRejection) -> Self {
-        Self::field("query", error.body_text())
     }
 }
 
@@ -221,8 +207,18 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// When to come back to a node that is full, in seconds; as a macro, since a reason is a literal that holds it.
+macro_rules! retry_after {
+    () => {
+        5
+    };
+}
+
+/// In how many seconds whoever found no room is to come back.
+pub const RETRY_AFTER_SECONDS: u64 = retry_after!();
+
 macro_rules! closes {
-    ($($(#[doc = $doc:literal])* $name:ident = $code:literal, $reason:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $code:literal, $reason:expr;)*) => {
         /// Why the server closes a socket. The number tells the client whether to come back.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Close { $($(#[doc = $doc])* $name,)* }
@@ -254,6 +250,8 @@ closes! {
     SignIn = 4401, "sign in again";
     /// Nothing was heard for too long: reconnect.
     NoLife = 4408, "no life";
+    /// Too many connections, or too many new ones: reconnect after `retry_after` seconds, which the reason carries.
+    TooMany = 4429, concat!("retry_after=", retry_after!());
     /// Too much is going on: reconnect after `retry_after` seconds, which the reason carries.
-    Overloaded = 4503, "retry_after=5";
+    Overloaded = 4503, concat!("retry_after=", retry_after!());
 }

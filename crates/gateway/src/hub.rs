@@ -26,6 +26,7 @@ use self::feed::{Feed, Frame};
 pub use self::follower::{Follower, MAX_FEEDS, Outgoing, Since};
 pub use self::sweep::{PING_AFTER, SILENCE_LIMIT, sweep};
 use crate::directory::Directory;
+use crate::limits::Bounds;
 
 /// The name of the socket destination.
 pub const SOCKETS: &str = "sockets";
@@ -46,6 +47,9 @@ pub struct Hub {
     connections: Shards<HashMap<u64, Arc<Connection>>>,
     by_principal: Shards<HashMap<Principal, Vec<Arc<Connection>>>>,
     next_connection: AtomicU64,
+    /// How many connections there are, which `bounds` limits.
+    open: AtomicUsize,
+    bounds: Bounds,
     frame_bytes: Arc<AtomicUsize>,
 }
 
@@ -77,7 +81,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Hub {
     /// A hub without connections, for the feeds of a store.
-    pub fn new(store: Arc<dyn EventStore>, directory: Arc<Directory>) -> Arc<Self> {
+    pub fn new(store: Arc<dyn EventStore>, directory: Arc<Directory>, bounds: Bounds) -> Arc<Self> {
         Arc::new(Self {
             epoch: store.epoch(),
             store,
@@ -86,6 +90,8 @@ impl Hub {
             connections: Shards::new(),
             by_principal: Shards::new(),
             next_connection: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
+            bounds,
             frame_bytes: Arc::default(),
         })
     }
@@ -97,7 +103,7 @@ impl Hub {
 
     /// How many connections are open.
     pub fn connections(&self) -> usize {
-        self.connections.each().map(|connections| connections.len()).sum()
+        self.open.load(Ordering::Relaxed)
     }
 
     /// How many bytes of frames all feeds together hold.

@@ -3,17 +3,19 @@
 //!
 //! Where to look: [`routes`] lists every path; [`receive`] is the one door for commands, whichever way they
 //! came; [`hub`] is how events and receipts reach open connections; [`codes`] is the table of errors;
-//! [`description`] is what the server says about all that.
+//! [`description`] is what the server says about all that; [`serving`] is the door, where connections come in.
 
 pub mod codes;
 pub mod description;
 pub mod directory;
+pub mod extract;
 pub mod hub;
 pub mod journey;
 pub mod limits;
 pub mod receive;
 pub mod routes;
 pub mod sampling;
+pub mod serving;
 pub mod session;
 mod sse;
 pub mod tokens;
@@ -83,13 +85,16 @@ impl Gateway {
         }
     }
 
-    /// Asks a view, once it has come to `at_least`, if that is given.
+    /// Counts a question against its sender's rate and asks a view, once it has come to `at_least`, if that is
+    /// given.
     pub async fn query<T: Send + 'static>(
         &self,
+        identity: &Identity,
         view: &'static str,
         at_least: Option<LogPosition>,
         ask: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<Answer<T>, Refusal> {
+        self.limits.query(identity)?;
         if let Some(LogPosition { epoch, position }) = at_least {
             let current = self.store.epoch();
             if epoch.is_some_and(|epoch| epoch != current) {

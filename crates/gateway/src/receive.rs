@@ -1,10 +1,11 @@
 //! The one door for commands: whichever way a message came, here it becomes a command or is refused.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, header};
+use serde::Deserialize;
 use serde_json::Value;
 use sillage_kernel::wire::ClientMessage;
 use sillage_kernel::{CommandId, Envelope, InvalidField, StreamName};
@@ -17,6 +18,15 @@ use crate::tokens::Identity;
 
 /// The largest body or frame that is taken, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 256 << 10;
+/// How long the body of a request may take.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
+/// How many commands of one socket are on their way at most, each held with its text; resends count, too. A socket
+/// that sends more is not read until there is room.
+pub const MAX_IN_FLIGHT: usize = 1_024;
+/// A command on its way counts once more for each so many bytes of its text.
+pub(crate) const IN_FLIGHT_BYTES: usize = 1 << 10;
+// Otherwise the longest message would wait for ever.
+const _: () = assert!(MAX_MESSAGE_BYTES / IN_FLIGHT_BYTES < MAX_IN_FLIGHT);
 
 /// A command as a message carries it.
 #[derive(Debug)]
@@ -76,16 +86,26 @@ pub fn traceparent(headers: &HeaderMap) -> Option<&str> {
 
 /// Reads a message of a client, so far as its type and the fields that all have.
 pub fn read_message(text: &str) -> Result<ClientMessage<'_>, Refusal> {
-    serde_json::from_str(text).map_err(|error| unreadable(&error, text))
+    read_text(text)
+}
+
+/// Reads a body of JSON.
+pub fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
+    let text = std::str::from_utf8(body).map_err(|_| Refusal::new(Code::Malformed, "This is not UTF-8."))?;
+    read_text(text)
+}
+
+fn read_text<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Refusal> {
+    serde_json::from_str(text).map_err(|error| unreadable::<T>(&error, text))
 }
 
 /// What is wrong with a text that is not the message it should be.
-fn unreadable(error: &serde_json::Error, text: &str) -> Refusal {
+fn unreadable<'a, T: Deserialize<'a>>(error: &serde_json::Error, text: &'a str) -> Refusal {
     if !error.is_data() {
         return Refusal::new(Code::Malformed, format!("This is not JSON: {error}"));
     }
     // Read once more, to learn which field it is.
-    match InvalidField::read::<ClientMessage<'_>>(text) {
+    match InvalidField::read::<T>(text) {
         Err(InvalidField { field, problem }) if field != "data" => Refusal::field(field, problem),
         _ => Refusal::new(Code::Malformed, format!("This is not a message: {error}")),
     }
@@ -154,10 +174,10 @@ impl FlatCommand {
 /// The body of a request that must be JSON, not read yet.
 pub struct JsonBody(pub Bytes);
 
-impl FromRequest<Arc<Gateway>> for JsonBody {
+impl<S: Send + Sync> FromRequest<S> for JsonBody {
     type Rejection = Refusal;
 
-    async fn from_request(request: Request, gateway: &Arc<Gateway>) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
         let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let essence = content_type.map(|text| text.split(';').next().unwrap_or_default().trim());
         let is_json = |essence: &str| essence.eq_ignore_ascii_case("application/json");
@@ -167,13 +187,39 @@ impl FromRequest<Arc<Gateway>> for JsonBody {
                 "Send JSON: `Content-Type: application/json`.",
             ));
         }
-        let too_large = format!("The body may have {MAX_MESSAGE_BYTES} bytes.");
-        match Bytes::from_request(request, gateway).await {
-            Ok(bytes) => Ok(Self(bytes)),
-            Err(error) if error.status() == Code::TooLarge.status() => {
-                Err(Refusal::new(Code::TooLarge, too_large))
-            }
-            Err(error) => Err(Refusal::new(Code::Malformed, error.to_string())),
+        body_within(BODY_PATIENCE, request, state).await.map(Self)
+    }
+}
+
+async fn body_within<S: Send + Sync>(
+    patience: Duration,
+    request: Request,
+    state: &S,
+) -> Result<Bytes, Refusal> {
+    let malformed = |problem: String| Refusal::new(Code::Malformed, problem);
+    let body = tokio::time::timeout(patience, Bytes::from_request(request, state)).await;
+    body.map_err(|_| malformed("The body did not come in time.".to_owned()))?.map_err(|error| {
+        if error.status() == Code::TooLarge.status() {
+            Refusal::new(Code::TooLarge, format!("The body may have {MAX_MESSAGE_BYTES} bytes."))
+        } else {
+            malformed(error.to_string())
         }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use axum::body::Body;
+    use futures_util::stream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_is_not_waited_for() {
+        let body = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+        let refused = body_within(Duration::from_millis(1), Request::new(body), &()).await.err();
+        assert_eq!(refused.map(|refusal| refusal.code), Some(Code::Malformed));
     }
 }

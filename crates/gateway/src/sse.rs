@@ -72,10 +72,11 @@ pub(crate) async fn open(
     let (wanted, receipts) = wanted_feeds(&query)?;
     let resume = headers.get("last-event-id").map(|id| id.to_str().unwrap_or_default());
     let resume = Resume::read(resume.unwrap_or_default());
-    let mut follower = Follower::open(&gateway.hub, &identity);
+    let mut follower = gateway.connect(&identity)?;
     let single = if wanted.len() == 1 { Feeds::One } else { Feeds::Several };
     for feed in wanted {
         gateway.check_reach(&identity, &feed)?;
+        gateway.limits.subscription(&identity)?;
         let since = resume.since(&feed, single);
         let subscribed = follower.subscribe(feed, since).await;
         subscribed.map_err(|error| Refusal::new(Code::Unavailable, error.to_string()))?;

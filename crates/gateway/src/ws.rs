@@ -15,7 +15,8 @@ use sillage_store::clock;
 
 use crate::Gateway;
 use crate::codes::{Close, Code, Refusal};
-use crate::hub::{Follower, Outgoing};
+use crate::extract::Checked;
+use crate::hub::Outgoing;
 use crate::receive::MAX_MESSAGE_BYTES;
 use crate::session::MaybeSession;
 use crate::tokens::Identity;
@@ -28,17 +29,18 @@ const READ_BUFFER_BYTES: usize = 4 << 10;
 /// Opens a socket.
 ///
 /// Commands go up; events, receipts and answers come down. `/asyncapi.json` describes its
-/// messages. Whoever has no good token is told so on the socket, and it is closed with 4401.
+/// messages. Whoever has no good token is told so on the socket, and it is closed with 4401; with 4429 or 4503, if
+/// the user or the node has no room for another connection.
 #[utoipa::path(get, path = "/ws", tag = "feeds", operation_id = "socket",
     responses(
         (status = 101, description = "The socket is open."),
-        (status = 400, description = "This is not the opening of a WebSocket.", body = String,
-            content_type = "text/plain"),
+        (status = 400, description = "This is not the opening of a WebSocket.",
+            content_type = "application/problem+json", body = ref("#/components/schemas/Problem")),
     ))]
 pub(crate) async fn open(
     State(gateway): State<Arc<Gateway>>,
     MaybeSession(identity): MaybeSession,
-    upgrade: WebSocketUpgrade,
+    Checked(upgrade): Checked<WebSocketUpgrade>,
 ) -> Response {
     upgrade
         .read_buffer_size(READ_BUFFER_BYTES)
@@ -54,10 +56,15 @@ pub(crate) async fn open(
 }
 
 async fn refuse(mut socket: WebSocket, refusal: Refusal) {
+    let why = match refusal.code {
+        Code::RateLimited => Close::TooMany,
+        Code::Overloaded => Close::Overloaded,
+        _ => Close::SignIn,
+    };
     let message = ServerMessage::Error(refusal.on_socket(None));
     let text = serde_json::to_string(&message).expect("a message has only string keys and no failing parts");
     if socket.send(Message::Text(text.into())).await.is_ok() {
-        close(&mut socket, Close::SignIn).await;
+        close(&mut socket, why).await;
     }
 }
 
@@ -77,7 +84,10 @@ enum End {
 }
 
 async fn run(gateway: Arc<Gateway>, mut socket: WebSocket, identity: Identity) {
-    let follower = Follower::open(&gateway.hub, &identity);
+    let follower = match gateway.connect(&identity) {
+        Ok(follower) => follower,
+        Err(refusal) => return refuse(socket, refusal).await,
+    };
     let mut session = messages::Session::new(gateway, follower, identity);
     let mut more = More::No;
     let end = loop {

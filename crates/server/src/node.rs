@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::serve::ListenerExt;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use sillage_gateway::codes::Close;
 use sillage_gateway::directory::Directory;
 use sillage_gateway::hub::{self, Hub};
-use sillage_gateway::limits::{Limits, Rates};
+use sillage_gateway::limits::{Bounds, Limits, Rates};
 use sillage_gateway::sampling::Sampler;
+use sillage_gateway::serving::{self, Serving};
 use sillage_gateway::tokens::{Keys, TokenError};
 use sillage_gateway::{Gateway, routes};
 use sillage_kernel::Reactor;
@@ -40,7 +40,11 @@ pub struct Config {
     pub journal: JournalOptions,
     /// How many requests a second are traced at most.
     pub traces_per_second: u32,
-    /// How much guests may send.
+    /// How many connections are taken, and how long they are borne.
+    pub serving: Serving,
+    /// How many sockets and streams there may be.
+    pub bounds: Bounds,
+    /// How much guests may ask for.
     pub rates: Rates,
     /// How often and how long a failing event is tried.
     pub retry: Retry,
@@ -56,6 +60,8 @@ impl Config {
             data,
             journal: JournalOptions::default(),
             traces_per_second: 0,
+            serving: Serving::default(),
+            bounds: Bounds::default(),
             rates: Rates::default(),
             retry: Retry::default(),
             reactors: Vec::new(),
@@ -110,7 +116,7 @@ pub struct Node {
     projector: Projector,
     reactors: Reactors,
     sweep: JoinHandle<()>,
-    serving: JoinHandle<std::io::Result<()>>,
+    serving: JoinHandle<()>,
     stop: tokio::sync::watch::Sender<Stop>,
 }
 
@@ -127,7 +133,7 @@ impl Node {
         let keys = Arc::new(Keys::open(&config.keys_file())?);
         let views = open_views(&config, store.as_ref())?;
         let directory = Arc::new(Directory::default());
-        let hub = Hub::new(Arc::clone(&store), Arc::clone(&directory));
+        let hub = Hub::new(Arc::clone(&store), Arc::clone(&directory), config.bounds);
         let supervisor = Supervisor::default();
         watch_the_log(&supervisor, store.as_ref());
         let bus_options = BusOptions { supervisor: supervisor.clone(), ..BusOptions::default() };
@@ -161,7 +167,7 @@ impl Node {
             metrics: metrics_recorder(),
         });
         let (stop, stopped) = tokio::sync::watch::channel(Stop::NotYet);
-        let (address, serving) = listen(config.listen, Arc::clone(&gateway), stopped).await?;
+        let (address, serving) = listen(config.listen, config.serving, Arc::clone(&gateway), stopped).await?;
         Ok(Self { address, gateway, projector, reactors, sweep, serving, stop })
     }
 
@@ -232,22 +238,17 @@ fn open_views(config: &Config, store: &dyn EventStore) -> Result<Views, NodeErro
 
 async fn listen(
     address: SocketAddr,
+    serving: Serving,
     gateway: Arc<Gateway>,
     mut stopped: tokio::sync::watch::Receiver<Stop>,
-) -> Result<(SocketAddr, JoinHandle<std::io::Result<()>>), NodeError> {
+) -> Result<(SocketAddr, JoinHandle<()>), NodeError> {
     let failed = |source| NodeError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
-    let listener = listener.tap_io(|socket| {
-        // What is written goes out at once: writes are joined before they come here.
-        if let Err(error) = socket.set_nodelay(true) {
-            tracing::debug!(%error, "a connection keeps its delay");
-        }
-    });
-    let router = routes::router(gateway, systems::routes());
+    let router = routes::router(Arc::clone(&gateway), systems::routes());
     let stop = async move { drop(stopped.wait_for(|stop| *stop == Stop::Now).await) };
-    let serve = axum::serve(listener, router).with_graceful_shutdown(stop);
-    Ok((bound, tokio::spawn(serve.into_future())))
+    let serve = serving::serve(listener, router, serving, stop);
+    Ok((bound, gateway.supervisor.spawn("door", serve)))
 }
 
 /// The recorder of the process; several nodes in one process, as in tests, share it.

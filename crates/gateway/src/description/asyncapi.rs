@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{FEEDS, openapi};
 use crate::codes::Close;
 use crate::hub::MAX_FEEDS;
-use crate::receive::MAX_MESSAGE_BYTES;
+use crate::receive::{MAX_IN_FLIGHT, MAX_MESSAGE_BYTES};
 
 /// What a client may send: the type of the message, its schema, and the types of what may be the answer.
 const CLIENT: &[(&str, &str, &[&str])] = &[
@@ -34,12 +34,11 @@ const SERVER: &[(&str, &str)] = &[
 /// commands that another connection of the sender sent, and that the token runs out.
 const UNASKED: &[&str] = &["event", "receipt", "error"];
 
-/// Closing codes that mean something to a client of the protocol, though `/ws` does not send them.
-const FOREIGN_CLOSES: &[(u16, &str)] = &[
-    (4403, "Revoked: sign in again."),
-    (4404, "There is no such feed for you, where the path names it: do not repeat it."),
-    (4409, "Another connection has taken over: do not reconnect."),
-    (4429, "Too many connections: reconnect after `retry_after`, which the reason carries."),
+/// Closing codes of the protocol that this server never sends. A client that knows them is ready for one that does.
+const RESERVED_CLOSES: &[(u16, &str)] = &[
+    (4403, "Reserved: the token was revoked. Sign in again."),
+    (4404, "Reserved: there is no such feed for you, where the path names it. Do not repeat it."),
+    (4409, "Reserved: another connection has taken over. Do not reconnect."),
 ];
 
 /// The document, with the schemas that stand in the one of HTTP.
@@ -85,7 +84,8 @@ pub(super) fn of(openapi: &Value) -> Value {
         FEEDS: feeds,
         "x-close-codes": closes(),
         "x-error-codes": openapi::codes(),
-        "x-limits": { "message_bytes": MAX_MESSAGE_BYTES, "feeds_per_connection": MAX_FEEDS },
+        "x-limits": { "message_bytes": MAX_MESSAGE_BYTES, "feeds_per_connection": MAX_FEEDS,
+            "commands_in_flight": MAX_IN_FLIGHT },
     })
 }
 
@@ -157,10 +157,10 @@ fn closes() -> Value {
         let (code, reason) = close.frame();
         json!({ "code": code, "reason": reason, "about": close.about(), "sent_by_ws": true })
     });
-    let foreign = FOREIGN_CLOSES
+    let reserved = RESERVED_CLOSES
         .iter()
         .map(|(code, about)| json!({ "code": code, "about": about, "sent_by_ws": false }));
-    own.chain(foreign).collect()
+    own.chain(reserved).collect()
 }
 
 #[cfg(test)]

@@ -31,11 +31,11 @@ problems! {
     CommandProblems: Malformed Unauthorized NotFound Conflict TooLarge UnsupportedMediaType UnknownCommand
         InvalidField RateLimited Internal Overloaded Unavailable;
     /// Of the route that tells a receipt.
-    ReceiptProblems: Unauthorized NotFound InvalidField Unavailable;
+    ReceiptProblems: Unauthorized NotFound InvalidField RateLimited Unavailable;
     /// Of a route that asks a view.
-    QueryProblems: Unauthorized EpochChanged InvalidField Unavailable ViewBehind;
+    QueryProblems: Unauthorized NotFound EpochChanged InvalidField RateLimited Unavailable ViewBehind;
     /// Of the route that opens a stream.
-    StreamProblems: Unauthorized NotFound InvalidField Unavailable;
+    StreamProblems: Unauthorized NotFound InvalidField RateLimited Overloaded Unavailable;
     /// Of the route that makes guests.
     GuestProblems: RateLimited Internal;
     /// Of a route that shows something to operators.
@@ -45,7 +45,8 @@ problems! {
     /// Of the route that shows what is parked.
     ParkedProblems: Unauthorized Forbidden NotFound;
     /// Of the route on which operators give orders.
-    ControlProblems: Unauthorized Forbidden NotFound Conflict InvalidField Unavailable;
+    ControlProblems: Malformed Unauthorized Forbidden NotFound Conflict TooLarge UnsupportedMediaType InvalidField
+        Unavailable;
 }
 
 fn of(codes: &[Code]) -> BTreeMap<String, RefOr<Response>> {

@@ -9,8 +9,8 @@ use sillage_kernel::Timestamp;
 use tokio::sync::Notify;
 
 use super::{Hub, Principal, lock};
-use crate::codes::Close;
-use crate::tokens::Identity;
+use crate::codes::{Close, Code, RETRY_AFTER_SECONDS, Refusal};
+use crate::tokens::{Allowance, Identity};
 
 /// How many messages that are for one connection alone may wait for it.
 pub const MAX_DIRECT_MESSAGES: usize = 4_096;
@@ -62,8 +62,24 @@ enum Room {
 const CHORE_PING: u8 = 1;
 
 impl Connection {
-    pub(super) fn open(hub: &Hub, id: u64, identity: &Identity, now: Timestamp) -> Arc<Self> {
+    /// One more connection, unless its user or everybody together has as many as there may be.
+    pub(super) fn open(hub: &Hub, identity: &Identity, now: Timestamp) -> Result<Arc<Self>, Refusal> {
         let principal = (identity.tenant.clone(), identity.actor.user_id.clone());
+        let mut by_principal = hub.by_principal.of(&principal);
+        let own = match identity.allowance {
+            Allowance::Full => hub.bounds.of_one_user,
+            Allowance::Limited => hub.bounds.of_one_guest,
+        };
+        if by_principal.get(&principal).map_or(0, Vec::len) >= own {
+            let message = format!("There may be {own} connections of one user.");
+            return Err(Refusal { message, ..Refusal::too_many(RETRY_AFTER_SECONDS) });
+        }
+        let one_more = |open| (open < hub.bounds.connections).then_some(open + 1);
+        if hub.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+            let refusal = Refusal::new(Code::Overloaded, "There are as many connections as there may be.");
+            return Err(Refusal { retry_after: Some(RETRY_AFTER_SECONDS), ..refusal });
+        }
+        let id = hub.next_connection.fetch_add(1, Ordering::Relaxed);
         let connection = Arc::new(Self {
             id,
             principal: principal.clone(),
@@ -77,9 +93,10 @@ impl Connection {
             warned: AtomicBool::new(false),
             chores: AtomicU8::new(0),
         });
+        by_principal.entry(principal).or_default().push(Arc::clone(&connection));
+        drop(by_principal);
         hub.connections.of(&id).insert(id, Arc::clone(&connection));
-        hub.by_principal.of(&principal).entry(principal.clone()).or_default().push(Arc::clone(&connection));
-        connection
+        Ok(connection)
     }
 
     pub(super) fn forget(&self, hub: &Hub) {
@@ -91,6 +108,7 @@ impl Connection {
                 by_principal.remove(&self.principal);
             }
         }
+        hub.open.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(super) fn id(&self) -> u64 {

@@ -1,7 +1,6 @@
 //! The hand of a connection's own task on the hub: what it follows, and what it is to send next.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::extract::ws::Utf8Bytes;
 use sillage_kernel::wire::ServerMessage;
@@ -11,6 +10,7 @@ use sillage_store::{Direction, StoreError, clock};
 use super::connection::{Connection, Direct};
 use super::feed::{Enough, Feed, Frame, Taken};
 use super::{FeedKey, Hub};
+use crate::codes::Refusal;
 use crate::tokens::Identity;
 
 /// How many feeds one connection follows at most.
@@ -85,11 +85,10 @@ impl From<Direct> for Outgoing {
 }
 
 impl Follower {
-    /// Opens a connection for whoever has signed in.
-    pub fn open(hub: &Arc<Hub>, identity: &Identity) -> Self {
-        let id = hub.next_connection.fetch_add(1, Ordering::Relaxed);
-        let connection = Connection::open(hub, id, identity, clock::now());
-        Self { hub: Arc::clone(hub), connection, tenant: identity.tenant.clone(), following: Vec::new() }
+    /// Opens a connection for whoever has signed in, if there is room for one more.
+    pub fn open(hub: &Arc<Hub>, identity: &Identity) -> Result<Self, Refusal> {
+        let connection = Connection::open(hub, identity, clock::now())?;
+        Ok(Self { hub: Arc::clone(hub), connection, tenant: identity.tenant.clone(), following: Vec::new() })
     }
 
     /// What everybody else sees of it.

@@ -67,6 +67,7 @@ mod tests {
     use super::*;
     use crate::directory::Directory;
     use crate::hub::{Follower, Outgoing};
+    use crate::limits::Bounds;
     use crate::tokens::{Allowance, Identity};
 
     fn identity(expires_at: Timestamp) -> Identity {
@@ -82,9 +83,10 @@ mod tests {
 
     /// A connection that was opened now and whose token holds for so many seconds.
     fn open(seconds: u64) -> (Arc<Hub>, Follower, Timestamp) {
-        let hub = Hub::new(Arc::new(MemoryStore::new(1)), Arc::new(Directory::default()));
+        let hub = Hub::new(Arc::new(MemoryStore::new(1)), Arc::new(Directory::default()), Bounds::default());
         let now = clock::now();
-        let follower = Follower::open(&hub, &identity(clock::later(now, Duration::from_secs(seconds))));
+        let follower =
+            Follower::open(&hub, &identity(clock::later(now, Duration::from_secs(seconds)))).unwrap();
         (hub, follower, now)
     }
 

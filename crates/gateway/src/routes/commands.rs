@@ -12,8 +12,9 @@ use sillage_store::LedgerKey;
 use crate::Gateway;
 use crate::codes::{Code, Refusal};
 use crate::description::{CommandProblems, ReceiptProblems};
+use crate::extract::Checked;
 use crate::journey::Journey;
-use crate::receive::{Incoming, JsonBody, action, read_message, traceparent};
+use crate::receive::{Incoming, JsonBody, action, read_json, traceparent};
 use crate::session::Session;
 use crate::tokens::Identity;
 
@@ -42,8 +43,7 @@ pub(super) async fn post(
 }
 
 fn read(body: &[u8]) -> Result<ClientMessage<'_>, Refusal> {
-    let text = std::str::from_utf8(body).map_err(|_| Refusal::new(Code::Malformed, "This is not UTF-8."))?;
-    let message = read_message(text)?;
+    let message: ClientMessage<'_> = read_json(body)?;
     if message.kind != "action" {
         return Err(Refusal::field("type", "must be \"action\""));
     }
@@ -78,10 +78,11 @@ impl Gateway {
 pub(super) async fn receipt(
     State(gateway): State<Arc<Gateway>>,
     Session(identity): Session,
-    Path(command_id): Path<String>,
+    Checked(Path(command_id)): Checked<Path<String>>,
 ) -> Result<Json<ReceiptMessage>, Refusal> {
     let command_id =
         command_id.parse().map(CommandId).map_err(|_| Refusal::field("command_id", "must be a UUID"))?;
+    gateway.limits.query(&identity)?;
     let key = LedgerKey { tenant: identity.tenant, principal: identity.actor.user_id, command_id };
     let known = gateway.store.look_up(vec![key]).await;
     let known = known.map_err(|error| Refusal::new(Code::Unavailable, error.to_string()))?;

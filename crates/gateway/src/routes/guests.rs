@@ -38,8 +38,8 @@ pub(super) struct Guest {
 
 /// Makes a guest.
 ///
-/// A user and a token for whoever has none; it holds for a day. Guests may send fewer commands a second, and
-/// only so many new ones come in a second.
+/// A user and a token for whoever has none; it holds for a day. Guests may send, ask, follow and connect only so
+/// often a second, and only so many new ones come in a second.
 #[utoipa::path(post, path = "/api/auth/guest", tag = "sign-in", operation_id = "new_guest", security(()),
     responses((status = 200, description = "The guest.", body = Guest), GuestProblems))]
 pub(super) async fn post(State(gateway): State<Arc<Gateway>>) -> Result<Json<Guest>, Refusal> {

@@ -100,7 +100,7 @@ pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> String {
     }
     for status in gateway.reactors.iter().map(sillage_runtime::ReactorHandle::status) {
         metrics::gauge!("sillage_reactor_position", "reactor" => status.name).set(number(status.position));
-        metrics::gauge!("sillage_reactor_parked", "reactor" => status.name).set(count(status.parked.len()));
+        metrics::gauge!("sillage_reactor_parked", "reactor" => status.name).set(count(status.waiting()));
         metrics::gauge!("sillage_reactor_retrying", "reactor" => status.name).set(count(status.retrying));
     }
     gateway.metrics.render()

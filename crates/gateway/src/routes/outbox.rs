@@ -6,9 +6,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use sillage_kernel::{EventId, Filter, Position, StreamName, Timestamp, Version};
+use sillage_kernel::{Event, EventId, Filter, Position, StreamName, Tenant, Timestamp, Version};
 use sillage_runtime::{ReactorHandle, ReactorStatus};
-use sillage_store::Mode;
+use sillage_store::{EventStore, Mode, StoreError};
 use utoipa::ToSchema;
 
 use crate::Gateway;
@@ -18,8 +18,12 @@ use crate::session::Operator;
 
 /// How many events are shown at most, the newest.
 const RECENT: usize = 50;
+/// How many events of the log, of all tenants, are looked through for them at most.
+const LOOKED_THROUGH: u64 = 10_000;
+/// How many of these are read at once.
+const PAGE: usize = 500;
 
-/// The newest events of the log, and how they stand for each destination.
+/// The newest events of a tenant, and how they stand for each destination.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Outbox {
     /// The last event of the log.
@@ -84,30 +88,32 @@ enum Delivery {
 
 impl Delivery {
     fn of(position: Position, destination: &ReactorStatus) -> Self {
-        if destination.parked.iter().any(|parked| parked.position == position) {
-            Self::Parked
-        } else if position <= destination.position {
-            Self::Sent
-        } else {
-            Self::Pending
+        match destination.parked.iter().find(|parked| parked.position == position) {
+            Some(parked) if parked.waits() => Self::Parked,
+            // An operator has skipped it: the cursor counts it as passed, and so does this.
+            Some(_) => Self::Sent,
+            None if position <= destination.position => Self::Sent,
+            None => Self::Pending,
         }
     }
 }
 
 impl From<&ReactorStatus> for Destination {
     fn from(status: &ReactorStatus) -> Self {
-        let ReactorStatus { name, position, mode, retrying, parked, last_error } = status;
-        let (parked, last_error) = (parked.len(), last_error.clone());
+        let ReactorStatus { name, position, mode, retrying, parked: _, last_error } = status;
+        let (parked, last_error) = (status.waiting(), last_error.clone());
         Self { name, position: *position, mode: *mode, retrying: *retrying, parked, last_error }
     }
 }
 
-/// Shows the newest events and where they have got to.
+/// Shows the newest events of one's own tenant and where they have got to.
+///
+/// The newest 10,000 events of all tenants are looked through for them.
 ///
 /// An event is `PENDING` for a destination until its cursor has passed it, then `SENT`, or `PARKED` if it could
-/// not be delivered.
+/// not be delivered. One that an operator has skipped counts as passed.
 #[utoipa::path(get, path = "/api/outbox", tag = "operation", operation_id = "outbox",
-    responses((status = 200, description = "The newest 50 events.", body = Outbox), OutboxProblems))]
+    responses((status = 200, description = "The newest 50 events, or as many as were found.", body = Outbox), OutboxProblems))]
 pub(super) async fn list(
     State(gateway): State<Arc<Gateway>>,
     Operator(identity): Operator,
@@ -116,11 +122,9 @@ pub(super) async fn list(
     // but never the other way round.
     let statuses: Vec<_> = gateway.reactors.iter().map(ReactorHandle::status).collect();
     let head = gateway.store.head();
-    let after = Position::new(head.get().saturating_sub(RECENT as u64));
-    let page = gateway.store.read_all(after, Filter::People, RECENT).await;
-    let page = page.map_err(|error| Refusal::new(Code::Unavailable, error.to_string()))?;
-    let own = page.events.iter().filter(|event| event.tenant == identity.tenant);
-    let events = own.map(|event| OutboxEvent {
+    let newest = newest(gateway.store.as_ref(), &identity.tenant, head).await;
+    let newest = newest.map_err(|error| Refusal::new(Code::Unavailable, error.to_string()))?;
+    let events = newest.iter().map(|event| OutboxEvent {
         position: event.position,
         id: event.id,
         feed: event.stream.clone(),
@@ -131,4 +135,42 @@ pub(super) async fn list(
     });
     let events = events.collect();
     Ok(Json(Outbox { head, destinations: statuses.iter().map(Destination::from).collect(), events }))
+}
+
+/// The newest events of a tenant up to `head`, in the order of the log: it is walked back by pages until there are
+/// enough.
+async fn newest(
+    store: &dyn EventStore,
+    tenant: &Tenant,
+    head: Position,
+) -> Result<Vec<Arc<Event>>, StoreError> {
+    let oldest = head.get().saturating_sub(LOOKED_THROUGH);
+    let (mut found, mut end) = (Vec::new(), head.get());
+    while found.len() < RECENT && end > oldest {
+        let start = end.saturating_sub(PAGE as u64).max(oldest);
+        let mut earlier = between(store, tenant, Position::new(start), Position::new(end)).await?;
+        earlier.append(&mut found);
+        (found, end) = (earlier, start);
+    }
+    Ok(found.split_off(found.len().saturating_sub(RECENT)))
+}
+
+/// The events of a tenant after one position and up to another.
+async fn between(
+    store: &dyn EventStore,
+    tenant: &Tenant,
+    mut after: Position,
+    through: Position,
+) -> Result<Vec<Arc<Event>>, StoreError> {
+    let mut found = Vec::new();
+    while after < through {
+        let page = store.read_all(after, Filter::People, PAGE).await?;
+        let own = |event: &Arc<Event>| event.position <= through && event.tenant == *tenant;
+        found.extend(page.events.into_iter().filter(own));
+        if page.through <= after {
+            break;
+        }
+        after = page.through;
+    }
+    Ok(found)
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
@@ -17,6 +16,8 @@ use super::outbox::Destination;
 use crate::Gateway;
 use crate::codes::{Code, Refusal};
 use crate::description::{ControlProblems, OperatorProblems, ParkedProblems, schemas};
+use crate::extract::Checked;
+use crate::receive::{JsonBody, read_json};
 use crate::session::Operator;
 
 /// Lists the destinations of the log.
@@ -42,10 +43,10 @@ pub(super) async fn list(
 pub(super) async fn parked(
     State(gateway): State<Arc<Gateway>>,
     Operator(identity): Operator,
-    Path(name): Path<String>,
+    Checked(Path(name)): Checked<Path<String>>,
 ) -> Result<Json<Vec<Parked>>, Refusal> {
     let ReactorStatus { parked, .. } = find(&gateway, &name)?.status();
-    Ok(Json(parked.into_iter().filter(|parked| parked.tenant == identity.tenant).collect()))
+    Ok(Json(parked.into_iter().filter(|parked| parked.waits() && parked.tenant == identity.tenant).collect()))
 }
 
 /// The body of an order; most need none.
@@ -74,16 +75,11 @@ struct OrderBody {
 pub(super) async fn order(
     State(gateway): State<Arc<Gateway>>,
     Operator(_): Operator,
-    Path((name, order)): Path<(String, String)>,
-    body: Bytes,
+    Checked(Path((name, order))): Checked<Path<(String, String)>>,
+    JsonBody(body): JsonBody,
 ) -> Result<StatusCode, Refusal> {
     let reactor = find(&gateway, &name)?;
-    let body: Option<OrderBody> = if body.is_empty() {
-        None
-    } else {
-        serde_json::from_slice(&body).map_err(|error| Refusal::field("position", error.to_string()))?
-    };
-    let OrderBody { position } = body.unwrap_or_default();
+    let OrderBody { position } = if body.is_empty() { OrderBody::default() } else { read_json(&body)? };
     let needed = || position.ok_or_else(|| Refusal::field("position", "is missing"));
     let control = match order.as_str() {
         "pause" => Control::Pause,

@@ -7,11 +7,12 @@ use serde_json::value::RawValue;
 use sillage_kernel::wire::{ClientMessage, ServerMessage, SyncBatchMessage};
 use sillage_kernel::{StreamName, Version};
 use sillage_store::{Direction, StoreError};
+use tokio::sync::Semaphore;
 
 use crate::Gateway;
 use crate::codes::{Code, Refusal};
 use crate::hub::{Follower, MAX_FEEDS, Since};
-use crate::receive::{action, feed_of, read_message};
+use crate::receive::{IN_FLIGHT_BYTES, MAX_IN_FLIGHT, action, feed_of, read_message};
 use crate::tokens::Identity;
 
 /// How many events one `sync_batch` holds at most.
@@ -19,16 +20,17 @@ const SYNC_PAGE: usize = 100;
 /// How many bytes of events one `sync_batch` holds, unless one event alone has more.
 const SYNC_BYTES: usize = 256 << 10;
 
-/// Who is at the other end, and what they follow.
+/// Who is at the other end, what they follow, and how many more commands may be on their way.
 pub(super) struct Session {
     gateway: Arc<Gateway>,
     pub(super) follower: Follower,
     identity: Identity,
+    room: Arc<Semaphore>,
 }
 
 impl Session {
     pub(super) fn new(gateway: Arc<Gateway>, follower: Follower, identity: Identity) -> Self {
-        Self { gateway, follower, identity }
+        Self { gateway, follower, identity, room: Arc::new(Semaphore::new(MAX_IN_FLIGHT)) }
     }
 
     /// Does what one message asks for; what is wrong with it is answered on the socket.
@@ -74,8 +76,11 @@ impl Session {
         let mut journey = self.gateway.sampler.command(None);
         let incoming = journey.checked(action(message))?;
         let command = self.gateway.receive(&self.identity, &mut journey, incoming)?;
+        let weight = u32::try_from(1 + text.len() / IN_FLIGHT_BYTES).expect("a message is not that long");
+        let place = Arc::clone(&self.room).acquire_many_owned(weight).await.expect("nobody closes it");
         let (connection, text) = (Arc::clone(self.follower.connection()), Box::<str>::from(text));
         let reply = move |result| {
+            let _until_answered = place;
             if let Err(refusal) = journey.settled(result) {
                 let message = error_about(refusal, &text);
                 let message = serde_json::to_string(&message)
@@ -95,6 +100,7 @@ impl Session {
                 format!("A connection follows at most {MAX_FEEDS} feeds."),
             ));
         }
+        self.gateway.limits.subscription(&self.identity)?;
         let since = match (message.from.as_deref(), message.last_sequence) {
             (Some("now"), _) => Since::Now,
             (Some(_), _) => return Err(Refusal::field("from", "may only be \"now\"")),
@@ -107,6 +113,7 @@ impl Session {
 
     async fn sync(&self, message: &ClientMessage<'_>) -> Result<(), Refusal> {
         let feed = self.reachable(message)?;
+        self.gateway.limits.query(&self.identity)?;
         let epoch = self.gateway.hub.epoch();
         let mut from = message.last_sequence.unwrap_or(Version::ZERO).next();
         if message.epoch.as_ref().is_some_and(|theirs| theirs != epoch) {

@@ -164,8 +164,17 @@ async fn the_page_is_served_and_asks_nobody_else() {
 
 /// What a route answers is as its description says.
 async fn assert_is_described(openapi: &Value, route: &str, answer: reqwest::Response) {
+    assert_operation_is_described(openapi, &openapi["paths"][route]["get"], route, answer).await;
+}
+
+async fn assert_operation_is_described(
+    openapi: &Value,
+    operation: &Value,
+    route: &str,
+    answer: reqwest::Response,
+) {
     let status = answer.status();
-    let responses = &openapi["paths"][route]["get"]["responses"];
+    let responses = &operation["responses"];
     let content = &responses[status.as_str()]["content"];
     let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
     let schema = &content[kind.as_str()]["schema"];
@@ -207,6 +216,63 @@ async fn answers_are_as_described() {
         assert_eq!(answer.status(), status, "{path}");
         assert_is_described(&openapi, route, answer).await;
     }
+}
+
+/// Requests that are wrong in their path, query or body, as far as the operation has these.
+fn spoiled(node: &Asked, method: &Method, path: &str, operation: &Value) -> Vec<reqwest::RequestBuilder> {
+    let ask = |path: &str| node.http.request(method.clone(), node.running.client.url(path));
+    let parameters = operation["parameters"].as_array().into_iter().flatten();
+    let places: Vec<_> = parameters.clone().map(|parameter| parameter["in"].as_str().unwrap()).collect();
+    let mut requests = Vec::new();
+    if places.contains(&"path") {
+        let bad = path.split('/').map(|part| if part.starts_with('{') { "%FF" } else { part });
+        requests.push(ask(&bad.collect::<Vec<_>>().join("/")));
+    }
+    let path = filled(path, operation);
+    for parameter in parameters.filter(|parameter| parameter["in"] == "query") {
+        let name = parameter["name"].as_str().unwrap();
+        requests.extend(
+            ["%FF".to_owned(), format!("1&{name}=2")].map(|value| ask(&format!("{path}?{name}={value}"))),
+        );
+    }
+    if operation["requestBody"].is_object() {
+        let bodies = [b"{".to_vec(), b"7".to_vec(), b"\xff".to_vec(), vec![b' '; 300_000]];
+        requests.extend(bodies.map(|body| ask(&path).header("content-type", "application/json").body(body)));
+        requests.push(ask(&path).header("content-type", "text/plain").body("{}"));
+    }
+    if path == "/ws" {
+        requests.push(ask(&path));
+        requests.push(ask(&path).header("connection", "upgrade").header("upgrade", "websocket"));
+    }
+    requests
+}
+
+#[tokio::test]
+async fn whatever_cannot_be_read_is_a_problem() {
+    let node = Asked::start().await;
+    let openapi = node.document("/openapi.json").await;
+    let operator = node.running.client.token("olga", &["operate"]);
+    let mut spoiled_routes = 0;
+    for (path, item) in openapi["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let method: Method = method.to_uppercase().parse().unwrap();
+            let requests = spoiled(&node, &method, path, operation);
+            spoiled_routes += usize::from(!requests.is_empty());
+            for request in requests {
+                let answer = request.bearer_auth(&operator).send().await.unwrap();
+                let status = answer.status();
+                assert!(status.is_client_error(), "{method} {}: {status}", answer.url());
+                assert_eq!(
+                    answer.headers()["content-type"],
+                    "application/problem+json",
+                    "{method} {}",
+                    answer.url()
+                );
+                assert_operation_is_described(&openapi, operation, path, answer).await;
+            }
+        }
+    }
+    assert!(spoiled_routes >= 8, "only {spoiled_routes}");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sillage_gateway::hub::MAX_FEEDS;
 use sillage_gateway::limits::Rates;
 use uuid::Uuid;
 
@@ -123,7 +124,7 @@ async fn what_is_wrong_is_said_and_nothing_is_stored() {
 async fn a_guest_may_like_a_little() {
     let running = start(|config| {
         let three = NonZeroU32::new(3).unwrap();
-        config.rates = Rates { guest_commands: three, new_guests: three };
+        config.rates = Rates { guest_commands: three, ..Rates::default() };
     })
     .await;
     let (status, guest) = running.client.post("/api/auth/guest", "", "").await;
@@ -146,6 +147,54 @@ async fn a_guest_may_like_a_little() {
     }
     let error = socket.next_of("error").await;
     assert_eq!((&error["code"], &error["retry_after"]), (&json!("rate_limited"), &json!(1)));
+}
+
+#[tokio::test]
+async fn a_guest_may_ask_follow_and_connect_a_little() {
+    let running = start(|config| {
+        let one = NonZeroU32::MIN;
+        config.rates =
+            Rates { guest_queries: one, guest_subscriptions: one, guest_connections: one, ..config.rates };
+    })
+    .await;
+    let client = &running.client;
+    let (_, guest) = client.post("/api/auth/guest", "", "").await;
+    let token = guest["token"].as_str().unwrap();
+    let receipt = format!("/api/commands/{}", Uuid::now_v7());
+    for path in ["/api/social/likes/a", &receipt] {
+        let mut statuses = Vec::new();
+        for _ in 0..10 {
+            statuses.push(client.get(path, token).await.0);
+        }
+        assert!(statuses.contains(&429), "{path}: {statuses:?}");
+    }
+    let mut socket = client.socket(token).await;
+    for number in 0..=2 * MAX_FEEDS {
+        let feed = format!("like-{number}");
+        socket.send(&json!({"type": "subscribe", "feed": feed})).await;
+        socket.send(&json!({"type": "unsubscribe", "feed": feed})).await;
+    }
+    let mut followed = 0;
+    let error = loop {
+        let message = socket.next().await.unwrap();
+        match message["type"].as_str().unwrap() {
+            "subscribed" => followed += 1,
+            "error" => break message,
+            _ => {}
+        }
+    };
+    assert!(followed >= MAX_FEEDS, "a whole connection may come back at once: {followed}");
+    assert_eq!((&error["code"], &error["retry_after"]), (&json!("rate_limited"), &json!(1)));
+
+    for tries in 1.. {
+        let mut another = client.socket(token).await;
+        another.send(&json!({"type": "ping"})).await;
+        if another.next().await.unwrap()["code"] == "rate_limited" {
+            assert_eq!(another.next().await, Err(4429));
+            break;
+        }
+        assert!(tries < 20, "all were opened");
+    }
 }
 
 #[tokio::test]

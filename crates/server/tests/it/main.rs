@@ -2,11 +2,13 @@
 
 #![cfg(test)]
 
+mod connections;
 mod descriptions;
 mod failing_disk;
 mod http;
 mod kill;
 mod malformed;
+mod neighbours;
 mod outbox;
 mod readme;
 mod sockets;

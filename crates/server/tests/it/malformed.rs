@@ -66,6 +66,31 @@ async fn a_thousand_wrong_bodies_are_refused() {
 }
 
 #[tokio::test]
+async fn a_number_that_others_would_read_as_another_is_refused() {
+    let running = start(|_| ()).await;
+    let (alice, operator) = (running.client.token("alice", &[]), running.client.token("olga", &["operate"]));
+    let too_large = 1_u64 << 53;
+    let mut socket = running.client.socket(&alice).await;
+    for kind in ["subscribe", "sync"] {
+        socket.send(&json!({"type": kind, "feed": "like-a", "last_sequence": too_large})).await;
+        let error = socket.next().await.unwrap();
+        assert_eq!((&error["code"], &error["field"]), (&json!("invalid_field"), &json!("last_sequence")));
+    }
+    let path = format!("/api/social/likes/a?at_least={too_large}");
+    let (status, problem) = running.client.get(&path, &alice).await;
+    assert_eq!(
+        (status, &problem["code"], &problem["field"]),
+        (422, &json!("invalid_field"), &json!("at_least"))
+    );
+    let body = json!({"position": too_large}).to_string();
+    let (status, problem) = running.client.post("/api/reactors/log/rewind", &operator, body).await;
+    assert_eq!(
+        (status, &problem["code"], &problem["field"]),
+        (422, &json!("invalid_field"), &json!("position"))
+    );
+}
+
+#[tokio::test]
 async fn a_thousand_wrong_frames_are_refused_on_one_socket() {
     let running = start(|_| ()).await;
     let mut socket = running.client.socket(&running.client.token("alice", &[])).await;

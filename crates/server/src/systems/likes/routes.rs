@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -13,6 +12,7 @@ use sillage_domains::likes::{LikesCommand, LikesView, stream_of};
 use sillage_gateway::Gateway;
 use sillage_gateway::codes::Refusal;
 use sillage_gateway::description::{CommandProblems, QueryProblems, schemas};
+use sillage_gateway::extract::Checked;
 use sillage_gateway::receive::{FlatCommand, JsonBody, traceparent};
 use sillage_gateway::session::Session;
 use sillage_kernel::{DomainCommand, LogPosition, Position, Version, View};
@@ -97,17 +97,16 @@ struct LikesDto {
 async fn read(
     State(gateway): State<Arc<Gateway>>,
     Session(identity): Session,
-    path: Result<Path<String>, PathRejection>,
-    wanted: Result<Query<Wanted>, QueryRejection>,
+    Checked(Path(target_id)): Checked<Path<String>>,
+    Checked(Query(wanted)): Checked<Query<Wanted>>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let mut journey = gateway.sampler.query(traceparent(&headers));
-    let (Path(target_id), Query(wanted)) = (path?, wanted?);
     let at_least = journey.checked(parse(&target_id, &wanted))?;
-    let (tenant, user, target) = (identity.tenant, identity.actor.user_id, target_id.clone());
+    let (tenant, user, target) = (identity.tenant.clone(), identity.actor.user_id.clone(), target_id.clone());
     journey.enter(station!("query", journey.context(), error = field::Empty));
     let ask = move |db: &Connection| likes_of(db, &tenant, &target, &user);
-    let answer = journey.checked(gateway.query(LikesView::NAME, at_least, ask).await)?;
+    let answer = journey.checked(gateway.query(&identity, LikesView::NAME, at_least, ask).await)?;
     journey.enter(station!("transform", journey.context()));
     let Answer { value: LikesOfTarget { count, me, version }, position, freshness } = answer;
     let mut headers = HeaderMap::new();
