@@ -1,24 +1,18 @@
-//! The body of a route that a document prints: it becomes a command, or is refused; it never panics.
+//! The body of a route that a document prints: it becomes a command, or is refused; it never panics, and it is the
+//! same command as an action on its feed with the same data.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use sillage_domains::likes::{Likes, LikesCommand};
-use sillage_gateway::receive::FlatCommand;
-use sillage_kernel::{Actor, DomainCommand, Envelope};
-use sillage_runtime::{ContentKey, Deciders};
+use sillage_domains::likes::LikesCommand;
+use sillage_fuzz::decode;
+use sillage_gateway::receive::{FlatCommand, Incoming};
+use sillage_kernel::DomainCommand;
 
 fuzz_target!(|body: &[u8]| {
-    let deciders = Deciders::new(ContentKey([0; 32])).with::<Likes>();
-    let Ok(command) = FlatCommand::read(body, LikesCommand::NAMES) else { return };
-    let incoming = command.incoming();
-    let envelope = Envelope {
-        tenant: "main".parse().expect("a good name"),
-        actor: Actor::user("fuzz".parse().expect("a good name")),
-        command_id: incoming.command_id,
-        feed: incoming.feed,
-        traceparent: None,
-    };
-    // A refusal is as good as a command.
-    drop(deciders.decode(incoming.name, incoming.data, envelope));
+    let Ok(flat) = FlatCommand::read(body, LikesCommand::NAMES) else { return };
+    let Ok(command) = decode(flat.incoming()) else { return };
+    let on_feed = Incoming { feed: Some(command.stream.clone()), ..flat.incoming() };
+    let Ok(same) = decode(on_feed) else { panic!("its action is refused") };
+    assert_eq!((same.stream, same.content), (command.stream, command.content));
 });

@@ -96,7 +96,15 @@ pub fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
 }
 
 fn read_text<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Refusal> {
+    // Serde would take a list for the fields in the order of the struct, which nobody has promised to keep.
+    if text.trim_start().starts_with('[') {
+        return Err(not_an_object());
+    }
     serde_json::from_str(text).map_err(|error| unreadable::<T>(&error, text))
+}
+
+fn not_an_object() -> Refusal {
+    Refusal::new(Code::Malformed, "This is not a JSON object.")
 }
 
 /// What is wrong with a text that is not the message it should be.
@@ -143,7 +151,7 @@ impl FlatCommand {
         let value: Value = serde_json::from_slice(body)
             .map_err(|error| Refusal::new(Code::Malformed, format!("This is not JSON: {error}")))?;
         let Value::Object(mut fields) = value else {
-            return Err(Refusal::new(Code::Malformed, "This is not a JSON object."));
+            return Err(not_an_object());
         };
         let name = match fields.remove("type") {
             Some(Value::String(name)) if names.contains(&name.as_str()) => name,
@@ -215,6 +223,13 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
+
+    #[test]
+    fn a_list_is_no_message_even_with_the_fields_in_their_order() {
+        for text in [r#"["ping"]"#, r#" ["action", "like-a", "LikeAdd"]"#, "["] {
+            assert_eq!(read_message(text).err().map(|refusal| refusal.code), Some(Code::Malformed), "{text}");
+        }
+    }
 
     #[tokio::test]
     async fn a_body_that_does_not_come_is_not_waited_for() {

@@ -138,8 +138,12 @@ impl InvalidField {
         Self { field: field.into(), problem: problem.into() }
     }
 
-    /// Reads a command's data, naming the field that is wrong.
+    /// Reads a command's data, an object, naming the field that is wrong.
     pub fn read<'de, T: Deserialize<'de>>(data: &'de str) -> Result<T, Self> {
+        // Serde would take a list for the fields in the order of the struct, which nobody has promised to keep.
+        if data.trim_start().starts_with('[') {
+            return Err(Self::new("data", "must be an object"));
+        }
         // The path is only tracked on a second reading, since good data is the common case.
         serde_json::from_str(data).or_else(|_| {
             serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(data))
@@ -247,6 +251,7 @@ mod tests {
             (r#"{"moduleId":"a","size":{}}"#, "size.width"),
             (r#"{"moduleId":"a","size":{"width":-1}}"#, "size.width"),
             ("[]", "data"),
+            (r#" ["a",null]"#, "data"),
         ] {
             assert_eq!(InvalidField::read::<Data>(data).unwrap_err().field, field, "{data}");
         }

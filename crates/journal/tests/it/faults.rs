@@ -1,16 +1,17 @@
 //! A failing disk: nothing acknowledged is lost, nothing half-written is seen, and nobody builds on a guess.
 
-use std::sync::Arc;
+use std::{fs, io::ErrorKind, sync::Arc};
 
-use sillage_journal::{Error, Opened, Writer};
+use sillage_journal::{Error, Opened, Options, Writer};
 use tempfile::TempDir;
 
 use crate::{
+    LOG_ID,
     faulty_disk::{
         EIO, ENOSPC, FaultyDisk,
         Op::{self, Create, Sync, SyncDir, Truncate, Write},
     },
-    open, open_small, stage, texts,
+    open, open_small, open_with, stage, texts,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -123,4 +124,68 @@ fn a_group_is_one_write_and_one_flush() {
     stage(&mut writer, &["d"]);
     writer.commit().unwrap();
     assert_eq!(disk.take_log(), [Write, Sync], "the space is there");
+}
+
+/// A log on a disk where a file may have this many bytes.
+fn on_a_disk_with_room_for(bytes: u64, dir: &TempDir) -> (FaultyDisk, Opened) {
+    let disk = FaultyDisk::default();
+    let (opened, _) = open_with(dir.path(), Options::new(LOG_ID), Arc::new(disk.clone())).unwrap();
+    disk.limit(bytes);
+    disk.take_log();
+    (disk, opened)
+}
+
+/// Zeros ahead are only there to be quick: a group that has room itself is as durable without them.
+#[test]
+fn zeros_that_cannot_be_written_ahead_cost_no_group() {
+    let dir = TempDir::new().unwrap();
+    let (disk, Opened { mut writer, reader, .. }) = on_a_disk_with_room_for(1_000, &dir);
+    for payload in ["a", "b", "c"] {
+        let at = stage(&mut writer, &[payload]);
+        writer.commit().unwrap();
+        assert_eq!(disk.take_log(), [Write, Write, Sync], "{payload}: the group, then zeros, then one flush");
+        assert!(reader.durable_end() > at);
+        assert_eq!(reader.read(at).unwrap().payload, payload.as_bytes());
+    }
+    drop(writer);
+    let (Opened { recovered, .. }, replayed) = open(dir.path());
+    assert_eq!(
+        (texts(&replayed), recovered.lost),
+        (vec![vec!["a".into()], vec!["b".into()], vec!["c".into()]], None)
+    );
+}
+
+/// What does not fit is refused and given back, so that what fits is still taken.
+#[test]
+fn a_full_disk_refuses_a_group_and_takes_the_next_that_has_room() {
+    let dir = TempDir::new().unwrap();
+    let (disk, Opened { mut writer, reader, .. }) = on_a_disk_with_room_for(1_000, &dir);
+    stage(&mut writer, &["a"]);
+    writer.commit().unwrap();
+    let durable = reader.durable_end();
+    let large = "b".repeat(1_000);
+    disk.take_log();
+
+    let refused = stage(&mut writer, &[&large]);
+    assert!(
+        matches!(writer.commit(), Err(Error::Io { source, .. }) if source.kind() == ErrorKind::StorageFull)
+    );
+    assert_eq!(disk.take_log(), [Write, Truncate, Sync]);
+    assert_eq!(reader.durable_end(), durable);
+    let path = dir.path().join("0000000000000000.seg");
+    assert_eq!(fs::metadata(path).unwrap().len(), durable.get(), "its bytes are given back");
+
+    assert_eq!(stage(&mut writer, &["c"]), refused, "the address is given out again");
+    writer.commit().unwrap();
+    assert_eq!(disk.take_log(), [Write, Write, Sync], "nothing is ahead any more");
+    disk.limit(u64::MAX);
+    let at = stage(&mut writer, &[&large]);
+    writer.commit().unwrap();
+    assert_eq!(reader.read(at).unwrap().payload, large.as_bytes());
+    drop(writer);
+    let (Opened { recovered, .. }, replayed) = open(dir.path());
+    assert_eq!(
+        (texts(&replayed), recovered.lost),
+        (vec![vec!["a".into()], vec!["c".into()], vec![large]], None)
+    );
 }

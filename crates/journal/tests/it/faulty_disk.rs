@@ -26,6 +26,8 @@ pub(crate) const EIO: i32 = 5;
 struct State {
     /// Each fails the next operation of its kind, once.
     faults: Vec<(Op, i32)>,
+    /// How far a file may reach, in bytes; no bound unless it is set.
+    room: Option<u64>,
     log: Vec<Op>,
 }
 
@@ -36,6 +38,11 @@ impl FaultyDisk {
     /// Lets the next `op` fail with this error.
     pub(crate) fn fail(&self, op: Op, error: i32) {
         self.0.lock().unwrap().faults.push((op, error));
+    }
+
+    /// From now on a file may reach this far, in bytes, and not beyond.
+    pub(crate) fn limit(&self, room: u64) {
+        self.0.lock().unwrap().room = Some(room);
     }
 
     /// What was done since the last call; faults that did not strike are a mistake of the test.
@@ -104,12 +111,16 @@ impl DiskFile for FaultyFile {
         self.file.read_at(&mut into[..most], offset)
     }
 
-    /// A failing write leaves a part of its bytes behind, as a real one does.
+    /// A failing write leaves a part of its bytes behind, as a real one does; on a full disk, as many as fit.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.disk.strike(Op::Write).inspect_err(|_| {
             self.file.write_all_at(&bytes[..bytes.len() * 3 / 4], offset).unwrap();
         })?;
-        self.file.write_all_at(bytes, offset)
+        let room = self.disk.0.lock().unwrap().room.map_or(bytes.len(), |room| {
+            usize::try_from(room.saturating_sub(offset)).unwrap().min(bytes.len())
+        });
+        self.file.write_all_at(&bytes[..room], offset)?;
+        if room < bytes.len() { Err(io::Error::from_raw_os_error(ENOSPC)) } else { Ok(()) }
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -1,4 +1,6 @@
-//! A thousand frames and bodies that are wrong, made from good ones by a seed.
+//! A thousand frames and bodies that are wrong, made from good ones by a seed, and the seeds of the fuzzer.
+
+use std::fs;
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -109,6 +111,54 @@ async fn a_thousand_wrong_frames_are_refused_on_one_socket() {
         assert_eq!(error["original_action"], original, "seed {seed}");
     }
     assert_eq!(running.node.gateway().store.head().get(), 0, "something was stored");
+    socket.send(&good()).await;
+    assert_eq!(socket.next_of("receipt").await["outcome"], "applied");
+}
+
+/// The seeds of a target of the fuzzer. The name of each begins with the word of its answer.
+fn seeds(target: &str) -> Vec<(String, String, Vec<u8>)> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds/").to_owned() + target;
+    let seeds = fs::read_dir(folder).unwrap().map(|entry| {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        let answer = name.split('-').next().unwrap().to_owned();
+        (name, answer, fs::read(entry.path()).unwrap())
+    });
+    let seeds: Vec<_> = seeds.collect();
+    assert_ne!(seeds, []);
+    seeds
+}
+
+#[tokio::test]
+async fn the_bodies_of_the_fuzzer_are_answered() {
+    let running = start(|_| ()).await;
+    let token = running.client.token("alice", &[]);
+    let store = &running.node.gateway().store;
+    for (name, expected, body) in seeds("body") {
+        let before = store.head();
+        let (status, problem) = running.client.post("/api/social/likes", &token, body).await;
+        let answer = if status == 202 { "taken" } else { problem["code"].as_str().unwrap() };
+        assert_eq!(answer, expected, "{name}: {status} {problem}");
+        assert!(status == 202 || store.head() == before, "{name} was stored");
+    }
+    assert_eq!(running.client.post("/api/commands", &token, good().to_string()).await.0, 202);
+}
+
+#[tokio::test]
+async fn the_frames_of_the_fuzzer_are_answered() {
+    let running = start(|_| ()).await;
+    let token = running.client.token("alice", &[]);
+    let store = &running.node.gateway().store;
+    for (name, expected, text) in seeds("frame") {
+        let before = store.head();
+        let mut socket = running.client.socket(&token).await;
+        socket.send_text(std::str::from_utf8(&text).unwrap()).await;
+        let answer = socket.next().await.unwrap_or_else(|code| panic!("{name}: closed with {code}"));
+        let word = if answer["type"] == "error" { &answer["code"] } else { &answer["type"] };
+        assert_eq!(word, &expected, "{name}: {answer}");
+        assert!(expected == "receipt" || store.head() == before, "{name} was stored");
+    }
+    let mut socket = running.client.socket(&token).await;
     socket.send(&good()).await;
     assert_eq!(socket.next_of("receipt").await["outcome"], "applied");
 }
