@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::Outcome;
 use crate::commands::{self, Words};
+use crate::tools;
 
 type Suite = &'static [(&'static str, Words)];
 
@@ -14,12 +15,35 @@ const BENCH: Suite = &[
         "the whole, from a socket to its receipt",
         &["cargo", "run", "--release", "-p", "sillage-client", "--example", "load", "--", "bench"],
     ),
+    (
+        "the client and the page in a browser",
+        &["env", "SILLAGE=target/release/sillage", "npm", "--prefix", "web", "run", "bench"],
+    ),
 ];
 
+/// Runs one target of the fuzzer on what it has found before and on its seeds.
+macro_rules! fuzz {
+    ($target:literal) => {
+        &[
+            "cargo",
+            "+nightly",
+            "fuzz",
+            "run",
+            $target,
+            concat!("fuzz/corpus/", $target),
+            concat!("fuzz/seeds/", $target),
+            "--",
+            "-max_total_time=300",
+            "-rss_limit_mb=4096",
+        ]
+    };
+}
+
 const SOAK: Suite = &[
-    ("frames", &["cargo", "+nightly", "fuzz", "run", "frame", "--", "-max_total_time=300"]),
-    ("bodies", &["cargo", "+nightly", "fuzz", "run", "body", "--", "-max_total_time=300"]),
-    ("segments", &["cargo", "+nightly", "fuzz", "run", "segment", "--", "-max_total_time=300"]),
+    ("places for finds", &["mkdir", "-p", "fuzz/corpus/frame", "fuzz/corpus/body", "fuzz/corpus/segment"]),
+    ("frames", fuzz!("frame")),
+    ("bodies", fuzz!("body")),
+    ("segments", fuzz!("segment")),
 ];
 
 pub(crate) fn bench(root: &Path) -> Outcome {
@@ -27,6 +51,7 @@ pub(crate) fn bench(root: &Path) -> Outcome {
 }
 
 pub(crate) fn soak(root: &Path) -> Outcome {
+    tools::for_soak(root)?;
     run(root, "soak", SOAK)
 }
 

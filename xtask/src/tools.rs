@@ -1,4 +1,4 @@
-//! Installs what the tests need. A tool that already answers is left alone, so a second run costs nothing.
+//! Installs what the tests and the soak need. A tool that already answers is left alone, so a second run costs nothing.
 
 use std::path::Path;
 
@@ -20,6 +20,18 @@ const TOOLS: &[Tool] = &[
         probe: &["cargo", "nextest", "--version"],
         install: &[&["cargo", "install", "cargo-nextest", "--locked"]],
     },
+    // The packages of web/ need it; Debian's own is recent enough.
+    Tool {
+        name: "npm",
+        probe: &["npm", "--version"],
+        install: &[&["apt-get", "update"], &["apt-get", "install", "--yes", "nodejs", "npm"]],
+    },
+    // The pages are looked at with it.
+    Tool {
+        name: "chromium",
+        probe: &["chromium", "--version"],
+        install: &[&["apt-get", "update"], &["apt-get", "install", "--yes", "chromium"]],
+    },
     // The README is walked with it.
     Tool {
         name: "curl",
@@ -28,8 +40,26 @@ const TOOLS: &[Tool] = &[
     },
 ];
 
+/// What only the soak needs.
+const SOAK_TOOLS: &[Tool] = &[
+    Tool {
+        name: "a nightly compiler",
+        probe: &["cargo", "+nightly", "--version"],
+        install: &[&["rustup", "toolchain", "install", "nightly", "--profile", "minimal"]],
+    },
+    Tool {
+        name: "cargo-fuzz",
+        probe: &["cargo", "fuzz", "--version"],
+        install: &[&["cargo", "install", "cargo-fuzz", "--locked"]],
+    },
+];
+
 pub(crate) fn run(root: &Path) -> Outcome {
     TOOLS.iter().try_for_each(|tool| ensure(root, tool))
+}
+
+pub(crate) fn for_soak(root: &Path) -> Outcome {
+    SOAK_TOOLS.iter().try_for_each(|tool| ensure(root, tool))
 }
 
 fn ensure(root: &Path, tool: &Tool) -> Outcome {
