@@ -1,7 +1,7 @@
 # Each target is one line of intent; what needs more than that stands in xtask.
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test bench soak fmt
+.PHONY: help run build test web bench soak fmt
 
 # $(call stage,command) runs a command and prints when it starts, how it ended and how long it took.
 define stage
@@ -17,18 +17,29 @@ help: ## Print this list.
 run: build ## Build for release and serve; ARGS="…" go to `sillage serve`.
 	target/release/sillage serve $(ARGS)
 
-build: ## Build all that `make run` needs.
+build: web ## Build all that `make run` needs.
 	cargo build --release --package sillage-server
+
+web: web/node_modules/.package-lock.json
+	npm --prefix web run build
+
+web/node_modules/.package-lock.json: web/package-lock.json $(wildcard web/package.json web/*/package.json)
+	npm --prefix web ci
+	@touch $@
 
 test: ## Check format, lints, the rules of the house, every test and every example in the docs.
 	$(call stage,cargo xtask test-tools)
 	$(call stage,cargo fmt --all --check)
 	$(call stage,cargo clippy --workspace --all-targets -- -D warnings)
 	$(call stage,cargo xtask tidy)
+	$(call stage,$(MAKE) --no-print-directory web)
+	$(call stage,npm --prefix web run check)
+	$(call stage,npm --prefix web test)
 	$(call stage,cargo nextest run --workspace)
 	$(call stage,cargo test --workspace --doc)
+	$(call stage,npm --prefix web run e2e)
 
-bench: ## Measure speed.
+bench: web ## Measure speed.
 	cargo xtask bench
 
 soak: ## Run for long under load, and look for what only time shows.
@@ -36,3 +47,4 @@ soak: ## Run for long under load, and look for what only time shows.
 
 fmt: ## Format all code.
 	cargo fmt --all
+	npm --prefix web run format

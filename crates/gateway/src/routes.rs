@@ -10,7 +10,10 @@ mod reactors;
 
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request};
+use axum::http::Method;
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use axum::{Extension, Router};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
@@ -37,7 +40,6 @@ pub fn router(gateway: Arc<Gateway>, systems: OpenApiRouter<Arc<Gateway>>) -> Ro
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))
-        .routes(routes!(descriptions::home))
         .routes(routes!(descriptions::docs))
         .routes(routes!(descriptions::openapi).layer(Extension(Arc::clone(&documents))))
         .routes(routes!(descriptions::asyncapi).layer(Extension(Arc::clone(&documents))))
@@ -50,5 +52,21 @@ pub fn router(gateway: Arc<Gateway>, systems: OpenApiRouter<Arc<Gateway>>) -> Ro
             Refusal::new(Code::MethodNotAllowed, "This path has other methods.")
         })
         .layer(DefaultBodyLimit::max(MAX_MESSAGE_BYTES))
+        .layer(middleware::from_fn(count))
         .with_state(gateway)
+}
+
+/// Counts requests by what was asked for and how it was answered. What a client may make up is no label.
+async fn count(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
+    let method = match *request.method() {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        _ => "other",
+    };
+    let response = next.run(request).await;
+    let labels =
+        [("method", method.to_owned()), ("route", route), ("status", response.status().as_str().to_owned())];
+    metrics::counter!("sillage_http_requests_total", &labels).increment(1);
+    response
 }

@@ -24,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::adapters::log_destination::LogDestination;
-use crate::systems;
+use crate::{studio, systems};
 
 /// How long a stop waits for open requests.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -245,7 +245,7 @@ async fn listen(
     let failed = |source| NodeError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
-    let router = routes::router(Arc::clone(&gateway), systems::routes());
+    let router = studio::before(routes::router(Arc::clone(&gateway), systems::routes()));
     let stop = async move { drop(stopped.wait_for(|stop| *stop == Stop::Now).await) };
     let serve = serving::serve(listener, router, serving, stop);
     Ok((bound, gateway.supervisor.spawn("door", serve)))

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::Extension;
 use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
-use axum::response::{IntoResponse, Redirect};
+use axum::response::IntoResponse;
 
 use crate::description::{Documents, PAGE};
 
@@ -14,15 +14,6 @@ const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script
 
 /// The documents, once all routes are known.
 type Written = Extension<Arc<OnceLock<Documents>>>;
-
-/// The front door.
-///
-/// Leads to the page that describes everything.
-#[utoipa::path(get, path = "/", tag = "descriptions", operation_id = "home", security(()),
-    responses((status = 303, description = "Look at `/docs`.", headers(("Location" = String)))))]
-pub(super) async fn home() -> Redirect {
-    Redirect::to("/docs")
-}
 
 /// The page that shows these descriptions.
 #[utoipa::path(get, path = "/docs", tag = "descriptions", operation_id = "docs", security(()),

@@ -144,11 +144,6 @@ async fn the_stored_documents_are_the_ones_that_are_served() {
 #[tokio::test]
 async fn the_page_is_served_and_asks_nobody_else() {
     let node = Asked::start().await;
-    let home = node.get("/").await;
-    assert_eq!(
-        (home.status(), &home.headers()["location"]),
-        (StatusCode::SEE_OTHER, &"/docs".parse().unwrap())
-    );
     let page = node.get("/docs").await;
     assert_eq!(page.status(), StatusCode::OK);
     assert!(page.headers()["content-type"].to_str().unwrap().starts_with("text/html"));

@@ -229,6 +229,7 @@ async fn those_who_look_after_it_need_no_token() {
         "sillage_view_position{view=\"likes\"} 1",
         "sillage_connections 0",
         "sillage_receipts_total{outcome=\"applied\"} 1",
+        "sillage_http_requests_total{method=\"POST\",route=\"/api/social/likes\",status=\"202\"} 1",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
     }

@@ -13,6 +13,7 @@ mod outbox;
 mod readme;
 mod sockets;
 mod stalled;
+mod studio;
 mod support;
 #[cfg(feature = "otlp")]
 mod traces;

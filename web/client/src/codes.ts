@@ -1,0 +1,68 @@
+// What to do about an error, and about a closed socket. The tests compare this with the server's own tables.
+
+import type { Advice, Code } from "./wire";
+
+const ADVICE: Record<Code, Advice> = {
+  malformed: "fix",
+  unknown_type: "fix",
+  unknown_command: "fix",
+  invalid_field: "fix",
+  not_found: "give_up",
+  method_not_allowed: "fix",
+  conflict: "fix",
+  epoch_changed: "fix",
+  too_large: "fix",
+  unsupported_media_type: "fix",
+  unauthorized: "sign_in",
+  token_expired: "sign_in",
+  forbidden: "give_up",
+  rate_limited: "retry",
+  view_behind: "retry",
+  overloaded: "retry",
+  unavailable: "retry",
+  internal: "retry",
+};
+
+/**
+ * What to do about an error code of the server. One of a later version is for a person to judge: trying it again
+ * and again would hold up whatever waits behind it.
+ */
+export function advice(code: string): Advice {
+  return (ADVICE as Record<string, Advice>)[code] ?? "give_up";
+}
+
+/** What to do about the status of a command that was posted. Only the status is read. */
+export function adviceOnStatus(status: number): Advice | "accepted" {
+  if (status >= 200 && status < 300) return "accepted";
+  if (status === 401) return "sign_in";
+  if (status === 408 || status === 425 || status === 429 || status >= 500) return "retry";
+  return "give_up";
+}
+
+/** What to do once a connection is closed. */
+export type Verdict = "reconnect" | "sign_in" | "stay_away" | "give_up";
+
+/** What a closing frame means. */
+export function verdict(code: number): Verdict {
+  switch (code) {
+    case 4401:
+    case 4403:
+      return "sign_in";
+    case 4409:
+      return "stay_away";
+    case 4400:
+    case 4404:
+      return "give_up";
+    default:
+      return "reconnect";
+  }
+}
+
+/** The longest time, in milliseconds, that a server can keep a client away. */
+const MAX_RETRY_AFTER = 600_000;
+
+/** Reads a number of seconds, as in `retry_after` and the header `Retry-After`, as milliseconds. */
+export function retryAfter(seconds: unknown): number | undefined {
+  const millis = Number(seconds) * 1_000;
+  return millis > 0 ? Math.min(millis, MAX_RETRY_AFTER) : undefined;
+}

@@ -1,0 +1,3 @@
+/** What only works outside a browser. */
+
+export { FileStorage } from "./storage/file";

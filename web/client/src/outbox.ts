@@ -1,0 +1,237 @@
+// The commands that are not settled yet, and their way to the server.
+//
+// Invariants: a command is written to the storage before it is sent for the first time; the commands of a feed
+// are sent in the order of their ids, the next one after the server has taken the one before; a command leaves
+// the outbox only when it is settled, refused or too old. It may be sent often, always with the same id.
+
+import type { Command } from "./command";
+import { byId } from "./storage";
+import { type Clock, pause, type Timing } from "./timing";
+
+/** How a try to send a command has ended. */
+export type Delivery =
+  /** The server has it. What became of it is told by the feeds. */
+  | { kind: "accepted" }
+  /** Not now. */
+  | { kind: "later"; after?: number | undefined }
+  /** Nothing is sent before there is another token. */
+  | { kind: "sign_in" }
+  /** It will never be taken. */
+  | { kind: "refused"; code: string; message: string };
+
+/** Brings one command to the server. Never throws. */
+export type Deliver = (command: Command) => Promise<Delivery>;
+
+/** How far a command has come: `sent` is accepted, and not settled. */
+export type Progress = "pending" | "sent";
+
+interface Entry {
+  command: Command;
+  /** Whether it stands in the storage. */
+  stored: boolean;
+  sending: boolean;
+  progress: Progress;
+  /** How often it was tried without being accepted, or sent again without being settled. */
+  tries: number;
+  /** Not before this moment, in milliseconds since 1970. */
+  due: number;
+}
+
+export interface OutboxEvents {
+  /** It was accepted. */
+  accepted(command: Command): void;
+  /** It is given up. */
+  gaveUp(command: Command, code: string, message: string): void;
+  /** The server wants another token. */
+  signIn(): void;
+}
+
+/** How many commands that have left are remembered. */
+const MAX_LEFT = 10_000;
+
+export class Outbox {
+  private readonly entries = new Map<string, Entry>();
+  /** Of each feed what was not accepted yet, in the order of the ids. */
+  private readonly lanes = new Map<string, Entry[]>();
+  /** What was accepted and waits to be settled. */
+  private readonly sent = new Set<Entry>();
+  /** The last ones that have left: a tab that has read them in the storage must not bring them back. */
+  private readonly left = new Set<string>();
+  private inFlight = 0;
+  private timer: (() => void) | undefined;
+  private open = false;
+
+  constructor(
+    private readonly deliver: Deliver,
+    private readonly events: OutboxEvents,
+    private readonly timing: Timing,
+    private readonly clock: Clock,
+    /** How many commands may be on their way at once. */
+    private readonly window: number,
+  ) {}
+
+  get size(): number {
+    return this.entries.size;
+  }
+
+  /** All commands, in the order of their ids, and how far they have come. */
+  list(): { command: Command; progress: Progress }[] {
+    const all = [...this.entries.values()].map(({ command, progress }) => ({ command, progress }));
+    return all.sort((a, b) => byId(a.command, b.command));
+  }
+
+  get(commandId: string): Command | undefined {
+    return this.entries.get(commandId)?.command;
+  }
+
+  /** Takes a command; `false` if it is here already, or was. It is sent once it is stored. */
+  add(command: Command, where: "stored" | "unstored"): boolean {
+    if (this.entries.has(command.commandId)) {
+      if (where === "stored") this.stored(command.commandId);
+      return false;
+    }
+    if (this.left.has(command.commandId)) return false;
+    const stored = where === "stored";
+    const entry: Entry = { command, stored, sending: false, progress: "pending", tries: 0, due: 0 };
+    this.entries.set(command.commandId, entry);
+    const lane = this.lanes.get(command.feed) ?? [];
+    const behind = lane.findLastIndex((other) => other.command.commandId < command.commandId);
+    lane.splice(behind + 1, 0, entry);
+    this.lanes.set(command.feed, lane);
+    return true;
+  }
+
+  /** It stands in the storage now. */
+  stored(commandId: string): void {
+    const entry = this.entries.get(commandId);
+    if (entry) entry.stored = true;
+  }
+
+  /** Another tab has seen it accepted. Answers the command if that is news. */
+  acceptedElsewhere(commandId: string): Command | undefined {
+    const entry = this.entries.get(commandId);
+    if (entry?.progress !== "pending") return undefined;
+    this.accept(entry);
+    return entry.command;
+  }
+
+  /** It is settled, or given up elsewhere; what it was. */
+  remove(commandId: string): Command | undefined {
+    const entry = this.entries.get(commandId);
+    if (!entry) return undefined;
+    this.entries.delete(commandId);
+    this.left.add(commandId);
+    const [oldest] = this.left;
+    if (this.left.size > MAX_LEFT && oldest !== undefined) this.left.delete(oldest);
+    this.sent.delete(entry);
+    this.leaveLane(entry);
+    return entry.command;
+  }
+
+  /** From now on commands are sent, or no longer. What is on its way comes back by itself. */
+  setOpen(open: "open" | "closed"): void {
+    this.open = open === "open";
+    this.process();
+  }
+
+  /** There is a new connection or token: what was not accepted is tried at once, what was is sent again soon. */
+  hurry(soon: number): void {
+    for (const lane of this.lanes.values()) for (const entry of lane) entry.due = 0;
+    for (const entry of this.sent) entry.due = Math.min(entry.due, this.clock.now() + soon);
+    this.process();
+  }
+
+  /** One pass: sends whatever is due, and resolves when that has ended. */
+  async processOnce(): Promise<void> {
+    await Promise.all(this.pass());
+  }
+
+  /** Passes now, and again when something is due. */
+  process(): void {
+    this.timer?.();
+    this.timer = undefined;
+    this.pass();
+    if (!this.open || this.inFlight >= this.window) return;
+    let due = Number.POSITIVE_INFINITY;
+    for (const entry of this.candidates()) due = Math.min(due, entry.due);
+    if (due < Number.POSITIVE_INFINITY) {
+      this.timer = this.clock.after(Math.max(0, due - this.clock.now()), () => this.process());
+    }
+  }
+
+  private pass(): Promise<void>[] {
+    const sent: Promise<void>[] = [];
+    if (!this.open) return sent;
+    for (const entry of [...this.candidates()]) {
+      if (this.inFlight >= this.window) break;
+      if (this.isTooOld(entry)) {
+        this.remove(entry.command.commandId);
+        this.events.gaveUp(entry.command, "expired", "It could not be settled in time.");
+      } else if (entry.due <= this.clock.now()) {
+        sent.push(this.send(entry));
+      }
+    }
+    return sent;
+  }
+
+  /** Of each feed the first command that was not accepted; and all that were, to be sent again. */
+  private *candidates(): Iterable<Entry> {
+    for (const [first] of this.lanes.values()) if (first?.stored && !first.sending) yield first;
+    for (const entry of this.sent) if (!entry.sending) yield entry;
+  }
+
+  private isTooOld({ command }: Entry): boolean {
+    return command.createdAt < this.clock.now() - this.timing.maxAge;
+  }
+
+  private async send(entry: Entry): Promise<void> {
+    const { command } = entry;
+    entry.sending = true;
+    this.inFlight += 1;
+    const delivery = await this.deliver(command);
+    this.inFlight -= 1;
+    entry.sending = false;
+    // It may have been settled while it was on its way.
+    if (this.entries.get(command.commandId) === entry) this.take(entry, delivery);
+    this.process();
+  }
+
+  private take(entry: Entry, delivery: Delivery): void {
+    switch (delivery.kind) {
+      case "accepted": {
+        const first = entry.progress === "pending";
+        this.accept(entry);
+        if (first) this.events.accepted(entry.command);
+        break;
+      }
+      case "later":
+        entry.due = this.clock.now() + (delivery.after ?? pause(this.timing, this.clock, entry.tries));
+        entry.tries += 1;
+        break;
+      case "sign_in":
+        entry.due = Number.POSITIVE_INFINITY;
+        this.events.signIn();
+        break;
+      case "refused":
+        this.remove(entry.command.commandId);
+        this.events.gaveUp(entry.command, delivery.code, delivery.message);
+        break;
+    }
+  }
+
+  private accept(entry: Entry): void {
+    const first = entry.progress === "pending";
+    entry.tries = first ? 0 : entry.tries + 1;
+    entry.progress = "sent";
+    entry.due = this.clock.now() + this.timing.resend * 2 ** Math.min(entry.tries, 5);
+    this.leaveLane(entry);
+    this.sent.add(entry);
+  }
+
+  private leaveLane(entry: Entry): void {
+    const lane = this.lanes.get(entry.command.feed);
+    const at = lane?.indexOf(entry) ?? -1;
+    if (at >= 0) lane?.splice(at, 1);
+    if (lane?.length === 0) this.lanes.delete(entry.command.feed);
+  }
+}

@@ -1,0 +1,68 @@
+// Those who wait for a command, and what they hear.
+
+import type { Command, Confirmation } from "./command";
+import { Closed, type GaveUp, type Rejected } from "./errors";
+
+/** A command that the outbox has taken. It will be sent whether this is kept or not. */
+export interface Sent<State = unknown> {
+  command: Command;
+  /** The state of the feed with the command on top; nothing if the feed is not followed. */
+  optimistic: State | undefined;
+  /** Resolves when the server has taken it, which says nothing of the outcome. */
+  accepted: Promise<void>;
+  /** Resolves when it is carried out; rejects with `Rejected`, `GaveUp` or `Closed`. */
+  confirmed: Promise<Confirmation>;
+}
+
+/** What became of a command of this user, also of one that was sent before a reload or by another tab. */
+export type Settled =
+  | { outcome: "applied" | "unchanged"; command: Command; confirmation: Confirmation }
+  | { outcome: "rejected"; command: Command; error: Rejected }
+  | { outcome: "gave-up"; command: Command; error: GaveUp };
+
+interface Waiter {
+  accept(): void;
+  confirm(confirmation: Confirmation): void;
+  fail(error: Error): void;
+}
+
+/** Whoever waits for the commands that this page has sent. */
+export class Waiters {
+  private readonly waiters = new Map<string, Waiter>();
+
+  add(commandId: string): Pick<Sent, "accepted" | "confirmed"> {
+    const waiter: Partial<Waiter> = {};
+    const accepted = new Promise<void>((resolve) => {
+      waiter.accept = resolve;
+    });
+    const confirmed = new Promise<Confirmation>((resolve, reject) => {
+      waiter.confirm = resolve;
+      waiter.fail = reject;
+    });
+    // Whoever does not look at the outcome hears of it by `onRejected`.
+    confirmed.catch(() => {});
+    this.waiters.set(commandId, waiter as Waiter);
+    return { accepted, confirmed };
+  }
+
+  accept(commandId: string): void {
+    this.waiters.get(commandId)?.accept();
+  }
+
+  settle(settled: Settled): void {
+    const { commandId } = settled.command;
+    const waiter = this.waiters.get(commandId);
+    this.waiters.delete(commandId);
+    if ("error" in settled) {
+      waiter?.fail(settled.error);
+    } else {
+      waiter?.accept();
+      waiter?.confirm(settled.confirmation);
+    }
+  }
+
+  close(): void {
+    for (const waiter of this.waiters.values()) waiter.fail(new Closed());
+    this.waiters.clear();
+  }
+}

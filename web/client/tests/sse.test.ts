@@ -1,0 +1,109 @@
+// The stream, from a server that speaks it over a real connection.
+
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterEach, expect, test } from "vitest";
+import { type Ended, type Link, openSse } from "../src";
+import type { ServerMessage } from "../src/transport";
+
+interface Heard {
+  link: Link;
+  messages: ServerMessage[];
+  ended: Ended[];
+  opened: number;
+}
+
+const closing: (() => void)[] = [];
+afterEach(() => {
+  for (const close of closing.splice(0)) close();
+});
+
+/** Waits for a condition, with a deadline. */
+async function until(what: string, holds: () => boolean): Promise<void> {
+  const deadline = Date.now() + 5_000;
+  while (!holds()) {
+    if (Date.now() > deadline) throw new Error(`waited in vain for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+async function serve(answer: (request: IncomingMessage, response: ServerResponse) => void): Promise<Heard> {
+  const server = createServer(answer).listen(0, "127.0.0.1");
+  await new Promise((resolve) => server.once("listening", resolve));
+  const heard: Omit<Heard, "link"> = { messages: [], ended: [], opened: 0 };
+  const link = openSse(`http://127.0.0.1:${(server.address() as AddressInfo).port}`, "the token", {
+    opened: () => {
+      heard.opened += 1;
+    },
+    messages: (messages) => heard.messages.push(...messages),
+    alive: () => {},
+    ended: (ended) => heard.ended.push(ended),
+  });
+  closing.push(() => {
+    link.close();
+    server.closeAllConnections();
+    server.close();
+  });
+  return Object.assign(heard, { link });
+}
+
+function event(feed: string, sequence: number): string {
+  return JSON.stringify({ type: "event", feed, epoch: "e", sequence_number: sequence });
+}
+
+test("messages arrive whole, however they are cut", async () => {
+  const text = `retry: 2000\n\nid: e:1\ndata: ${event("like-é", 1)}\n\n: ping\n\ndata: {"type":"of tomorrow"}\n\ndata: {"type":"pong"}\n\n`;
+  const heard = await serve(async (request, response) => {
+    expect(request.headers.authorization).toBe("Bearer the token");
+    expect(request.url).toBe("/api/stream?feed=commands-me");
+    response.writeHead(200, { "Content-Type": "text/event-stream" });
+    for (const byte of Buffer.from(text)) {
+      response.write(Buffer.from([byte]));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  });
+  await until("the pong", () => heard.messages.length === 2);
+  expect(heard.messages).toEqual([JSON.parse(event("like-é", 1)), { type: "pong" }]);
+  expect(heard.opened).toBe(1);
+});
+
+test("another feed opens the stream again, from where each feed is", async () => {
+  const asked: string[] = [];
+  const heard = await serve((request, response) => {
+    asked.push(`${request.url} ${request.headers["last-event-id"] ?? ""}`);
+    response.writeHead(200).write(asked.length === 2 ? `data: ${event("like-a b", 5)}\n\n` : ": ping\n\n");
+  });
+  await until("the first", () => heard.opened === 1);
+  heard.link.send({ type: "subscribe", feed: "like-a b", epoch: "e", last_sequence: 4 });
+  await until("the event", () => heard.messages.length === 1);
+  heard.link.send({ type: "subscribe", feed: "like-c" });
+  heard.link.send({ type: "ping" });
+  await until("the third", () => asked.length === 3);
+  expect(asked).toEqual([
+    "/api/stream?feed=commands-me ",
+    "/api/stream?feed=commands-me&feed=like-a%20b e:like-a+b=4",
+    "/api/stream?feed=commands-me&feed=like-a%20b&feed=like-c e:like-a+b=5",
+  ]);
+  expect([heard.opened, heard.ended]).toEqual([1, []]);
+});
+
+test.each([
+  [401, {}, { code: 4401 }],
+  [404, {}, { code: 4404 }],
+  [429, { "Retry-After": "7" }, { code: 4429, retryAfter: 7_000 }],
+  [503, {}, { code: 4503 }],
+])("a status of %i ends it as a socket would end", async (status, headers, expected) => {
+  const heard = await serve((_, response) => void response.writeHead(status, headers).end());
+  await until("the end", () => heard.ended.length > 0);
+  expect(heard.ended).toMatchObject([expected]);
+  expect(heard.opened).toBe(0);
+});
+
+test("a stream that breaks off has ended", async () => {
+  const heard = await serve((_, response) => {
+    response.writeHead(200).write(": ping\n\n");
+    setImmediate(() => response.destroy());
+  });
+  await until("the end", () => heard.ended.length > 0);
+  expect(heard.ended).toMatchObject([{ code: 1006 }]);
+});

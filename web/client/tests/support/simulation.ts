@@ -1,0 +1,364 @@
+// A server, a network and a clock for tests: the same seed gives the same run.
+//
+// The server keeps lists: `Append` always adds its command, `Put` adds a key unless it is there already, and a
+// list that is closed refuses both. So a command that counted twice, or a prediction shown twice, can be seen.
+
+import type { Command } from "../../src/command";
+import type { Model } from "../../src/model";
+import type { Changes, Storage, Stored } from "../../src/storage";
+import type { OpenTabs, TabMessage } from "../../src/tabs";
+import type { Clock } from "../../src/timing";
+import type { ClientMessage, LinkEvents, OpenLink, ServerMessage } from "../../src/transport";
+import type { Action, Event, Receipt } from "../../src/wire";
+
+export const EPOCH = "epoch-1";
+
+/** Time that passes only when it is told to. */
+export class VirtualClock implements Clock {
+  time = 1_700_000_000_000;
+  private timers: { at: number; order: number; run: () => void }[] = [];
+  private order = 0;
+
+  constructor(private readonly dice: () => number) {}
+
+  now(): number {
+    return this.time;
+  }
+
+  random(): number {
+    return this.dice();
+  }
+
+  after(millis: number, run: () => void): () => void {
+    const timer = { at: this.time + millis, order: this.order++, run };
+    this.timers.push(timer);
+    return () => {
+      this.timers = this.timers.filter((other) => other !== timer);
+    };
+  }
+
+  /** Lets so much time pass, and everything happen that is due in it. */
+  async pass(millis: number): Promise<void> {
+    const until = this.time + millis;
+    for (;;) {
+      await quiet();
+      this.timers.sort((a, b) => a.at - b.at || a.order - b.order);
+      const next = this.timers[0];
+      if (!next || next.at > until) break;
+      this.timers.shift();
+      this.time = Math.max(this.time, next.at);
+      next.run();
+    }
+    this.time = until;
+  }
+}
+
+/** Waits until everything that was waiting only for its turn has had it. */
+export async function quiet(): Promise<void> {
+  for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Dice that fall the same way for the same seed (mulberry32). */
+export function dice(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+export interface List {
+  items: string[];
+}
+
+function added(state: List, type: string, id: string, key: unknown): List {
+  const item = type === "Put" ? `key ${key}` : id;
+  return type === "Put" && state.items.includes(item) ? state : { items: [...state.items, item] };
+}
+
+/** How lists are shown. */
+export const lists: Model<List> = {
+  category: "list",
+  initial: { items: [] },
+  evolve: (state, { data }) => ({ items: [...state.items, String(data.item)] }),
+  predict: (state, { type, commandId, data }) => added(state, type, commandId, (data as { key: number }).key),
+};
+
+interface ServerLink {
+  user: string;
+  feeds: Set<string>;
+  tell(messages: ServerMessage[]): void;
+}
+
+export class Server {
+  readonly logs = new Map<string, Event[]>();
+  readonly ledger = new Map<string, Receipt>();
+  readonly links = new Set<ServerLink>();
+  readonly closed = new Set<string>();
+  /** How many commands came, repeated ones too. */
+  received = 0;
+  private position = 0;
+
+  items(feed: string, sequence = Number.POSITIVE_INFINITY): string[] {
+    return (this.logs.get(feed) ?? []).slice(0, sequence).map(({ data }) => String(data.item));
+  }
+
+  take(action: Pick<Action, "feed" | "event_type" | "command_id" | "data">, user: string): Receipt {
+    this.received += 1;
+    const { feed, event_type, command_id, data } = action;
+    const known = this.ledger.get(command_id);
+    const receipt = known ?? this.decide(feed, event_type, command_id, data ?? {}, user);
+    this.ledger.set(command_id, receipt);
+    for (const link of this.links) if (link.user === user) link.tell([receipt]);
+    return receipt;
+  }
+
+  hear(link: ServerLink, message: ClientMessage): void {
+    switch (message.type) {
+      case "subscribe": {
+        const log = this.logs.get(message.feed) ?? [];
+        const last = message.last_sequence ?? 0;
+        const { feed } = message;
+        link.feeds.add(feed);
+        const subscribed: ServerMessage = {
+          type: "subscribed",
+          feed,
+          epoch: EPOCH,
+          current_sequence: log.length,
+        };
+        link.tell([subscribed, ...log.slice(last)]);
+        break;
+      }
+      case "unsubscribe":
+        link.feeds.delete(message.feed);
+        break;
+      case "sync": {
+        const log = this.logs.get(message.feed) ?? [];
+        const events = log.slice(message.last_sequence ?? 0);
+        const { feed } = message;
+        link.tell([{ type: "sync_batch", feed, events, current_sequence: log.length, has_more: false }]);
+        break;
+      }
+      case "ping":
+        link.tell([{ type: "pong" }]);
+        break;
+      case "action":
+        this.take(message, link.user);
+        break;
+      case "refresh_token":
+        break;
+    }
+  }
+
+  private decide(feed: string, type: string, id: string, data: object, user: string): Receipt {
+    const receipt = { type: "receipt" as const, feed, command_id: id, position: this.position };
+    if (this.closed.has(feed)) {
+      return {
+        ...receipt,
+        outcome: "rejected",
+        code: "closed",
+        message: "It is closed.",
+        sequence_numbers: [],
+      };
+    }
+    const log = this.logs.get(feed) ?? [];
+    const before = this.items(feed);
+    const after = added({ items: before }, type, id, (data as { key?: number }).key).items;
+    if (after.length === before.length) return { ...receipt, outcome: "unchanged", sequence_numbers: [] };
+    this.position += 1;
+    const event: Event = {
+      type: "event",
+      feed,
+      epoch: EPOCH,
+      sequence_number: log.length + 1,
+      position: this.position,
+      event_type: "Added",
+      data: { item: after.at(-1) },
+      user_id: user,
+      username: user,
+      timestamp: "2026-01-19T12:00:00Z",
+      command_id: id,
+    };
+    this.logs.set(feed, [...log, event]);
+    for (const link of this.links) if (link.feeds.has(feed)) link.tell([event]);
+    return {
+      ...receipt,
+      outcome: "applied",
+      position: this.position,
+      sequence_numbers: [event.sequence_number],
+    };
+  }
+}
+
+/** What goes wrong between a client and the server, as shares of all messages. */
+export interface Weather {
+  lost: number;
+  doubled: number;
+  /** The longest way, in milliseconds. */
+  slow: number;
+}
+
+export const FINE: Weather = { lost: 0, doubled: 0, slow: 20 };
+
+export class Network {
+  weather: Weather = FINE;
+  private readonly open = new Set<() => void>();
+
+  constructor(
+    private readonly server: Server,
+    private readonly clock: VirtualClock,
+    private readonly dice: () => number,
+  ) {}
+
+  /** Breaks every connection; what is on its way is lost. */
+  breakLinks(): void {
+    for (const end of [...this.open]) end();
+  }
+
+  private way(): number {
+    return 1 + this.dice() * this.weather.slow;
+  }
+
+  /** Connections of a user: in order, each message late, and gone with the connection. */
+  link(user: string): OpenLink {
+    return (_url, _token, events) => this.connect(user, events);
+  }
+
+  private connect(user: string, events: LinkEvents) {
+    let live = true;
+    const due = { up: 0, down: 0 };
+    const later = (direction: "up" | "down", run: () => void) => {
+      due[direction] = Math.max(due[direction], this.clock.now() + this.way());
+      this.clock.after(due[direction] - this.clock.now(), () => live && run());
+    };
+    const server: ServerLink = {
+      user,
+      feeds: new Set(),
+      tell: (messages) => {
+        // A message that is lost takes its connection with it, as TCP has it.
+        if (this.dice() < this.weather.lost) return later("down", end);
+        later("down", () => events.messages(structuredClone(messages)));
+      },
+    };
+    const end = () => {
+      if (!live) return;
+      live = false;
+      this.open.delete(end);
+      this.server.links.delete(server);
+      events.ended({ code: 1006 });
+    };
+    this.open.add(end);
+    later("up", () => {
+      if (this.dice() < this.weather.lost) return end();
+      this.server.links.add(server);
+      later("down", () => events.opened());
+    });
+    return {
+      transport: "websocket" as const,
+      send: (message: ClientMessage) => later("up", () => this.server.hear(server, structuredClone(message))),
+      close: () => {
+        live = false;
+        this.open.delete(end);
+        this.server.links.delete(server);
+      },
+    };
+  }
+
+  /** Requests of a user: lost before or after the server, doubled, and late, each for itself. */
+  fetch(user: string): typeof fetch {
+    return (input, init) =>
+      new Promise((resolve, reject) => {
+        const lost = () => reject(new TypeError("the network has lost it"));
+        init?.signal?.addEventListener("abort", lost);
+        if (this.dice() < this.weather.lost) return;
+        if (init?.method !== "POST") {
+          const receipt = this.server.ledger.get(String(input).split("/").at(-1) ?? "");
+          const status = receipt ? 200 : 404;
+          return this.clock.after(this.way(), () => resolve(Response.json(receipt ?? null, { status })));
+        }
+        const action: Action = JSON.parse(String(init?.body));
+        const arrive = () => this.server.take(action, user);
+        if (this.dice() < this.weather.doubled) this.clock.after(this.way() * 3, arrive);
+        this.clock.after(this.way(), () => {
+          arrive();
+          if (this.dice() < this.weather.lost) return lost();
+          this.clock.after(this.way(), () => resolve(new Response(null, { status: 202 })));
+        });
+      });
+  }
+}
+
+/** A storage as one page has it: with the page it ends. */
+export class PageStorage implements Storage {
+  private gone = false;
+
+  constructor(private readonly shared: Storage) {}
+
+  load(): Promise<Stored> {
+    return this.gone ? new Promise(() => {}) : this.shared.load();
+  }
+
+  async write(changes: Changes): Promise<void> {
+    // The disk takes its time, and the page may not live to hear of it.
+    await quiet();
+    if (!this.gone) await this.shared.write(structuredClone(changes));
+    await quiet();
+    if (this.gone) await new Promise(() => {});
+  }
+
+  close(): void {}
+
+  crash(): void {
+    this.gone = true;
+  }
+}
+
+/** The tabs of one browser: one lock, one channel. */
+export class Browser {
+  private readonly tabs = new Set<{ hear: (message: TabMessage) => void }>();
+  private queue: { gained: () => void; tab: object }[] = [];
+
+  constructor(
+    private readonly clock: VirtualClock,
+    private readonly dice: () => number,
+  ) {}
+
+  readonly open: OpenTabs = (_name, hear) => {
+    const tab = { hear };
+    let due = 0;
+    this.tabs.add(tab);
+    const leave = () => {
+      const first = this.queue[0]?.tab === tab;
+      this.queue = this.queue.filter((waiting) => waiting.tab !== tab);
+      if (first) this.queue[0]?.gained();
+    };
+    return {
+      stand: (gained) => {
+        if (this.queue.some((waiting) => waiting.tab === tab)) return;
+        this.queue.push({ gained, tab });
+        if (this.queue.length === 1) gained();
+      },
+      yield: leave,
+      tell: (message) => {
+        if (!this.tabs.has(tab)) return;
+        // In order, however late.
+        due = Math.max(due, this.clock.now() + 1 + this.dice() * 50);
+        for (const other of this.tabs) {
+          const hear = () => this.tabs.has(other) && other.hear(structuredClone(message));
+          if (other !== tab) this.clock.after(due - this.clock.now(), hear);
+        }
+      },
+      close: () => {
+        leave();
+        this.tabs.delete(tab);
+      },
+    };
+  };
+}
+
+/** An intent that the server of this file understands. */
+export function intent(feed: string, what: "append" | number): Pick<Command, "feed" | "type" | "data"> {
+  return what === "append" ? { feed, type: "Append", data: {} } : { feed, type: "Put", data: { key: what } };
+}

@@ -1,0 +1,2 @@
+export * from "../../client/src";
+export * from "../../client/src/likes";

@@ -1,0 +1,57 @@
+// The page of the likes, as somebody uses it.
+
+import { type BrowserContext, expect, type Page } from "@playwright/test";
+import type { Server } from "./server";
+
+/** The first of the articles on the page. */
+export const ARTICLE = "article-1";
+
+/** Opens the page as the owner of a token. */
+export async function openLikes(context: BrowserContext, server: Server, token: string): Promise<LikesPage> {
+  const page = await context.newPage();
+  await page.addInitScript((token) => sessionStorage.setItem("sillage.token", token), token);
+  await page.goto(`${server.url}/likes`);
+  const likes = new LikesPage(page);
+  await likes.isConnected();
+  return likes;
+}
+
+export class LikesPage {
+  constructor(readonly page: Page) {}
+
+  heart(article = ARTICLE) {
+    return this.page.getByTestId(`like-${article}`);
+  }
+
+  count(article = ARTICLE) {
+    return this.page.getByTestId(`count-${article}`);
+  }
+
+  entries(state: "pending" | "sent" | "confirmed" | "rejected") {
+    return this.page.locator(`[data-testid="outbox-entry"][data-state="${state}"]`);
+  }
+
+  async isConnected(): Promise<void> {
+    await expect(this.page.getByTestId("connection")).toHaveAttribute("data-connection", "connected");
+  }
+
+  /** Whether this tab is the one that sends. */
+  async sends(): Promise<boolean> {
+    return (await this.page.getByTestId("connection").getAttribute("data-sends")) === "true";
+  }
+
+  async switchOffline(): Promise<void> {
+    await this.page.getByTestId("offline-switch").click();
+  }
+
+  async shows(count: number, me: boolean, article = ARTICLE): Promise<void> {
+    await expect(this.count(article)).toHaveText(String(count));
+    await expect(this.heart(article)).toHaveAttribute("aria-pressed", String(me));
+  }
+
+  /** Nothing waits in the outbox. */
+  async isSettled(): Promise<void> {
+    await expect(this.entries("pending")).toHaveCount(0);
+    await expect(this.entries("sent")).toHaveCount(0);
+  }
+}

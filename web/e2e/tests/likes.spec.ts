@@ -1,0 +1,168 @@
+// The likes as people meet them: a real server, real browsers, and everything that can go wrong between them.
+
+import { ARTICLE, openLikes } from "../support/likes";
+import { expect, test } from "../support/server";
+
+test("a like in one window shows in the other", async ({ browser, server }) => {
+  const alice = await openLikes(await browser.newContext(), server, server.token("alice"));
+  const bob = await openLikes(await browser.newContext(), server, server.token("bob"));
+  await alice.shows(0, false);
+  await alice.heart().click();
+  await alice.shows(1, true);
+  await bob.shows(1, false);
+  await bob.heart().click();
+  await bob.shows(2, true);
+  await alice.shows(2, true);
+  await alice.heart().click();
+  await bob.shows(1, true);
+  await expect(alice.page.getByTestId("event")).toHaveCount(3);
+  await expect(alice.entries("confirmed")).toHaveCount(2);
+});
+
+test("a window without a network loses no click, not even when it is reloaded and the server is killed", async ({
+  browser,
+  server,
+}) => {
+  const token = server.token("alice");
+  const context = await browser.newContext();
+  const alice = await openLikes(context, server, token);
+  const bob = await openLikes(await browser.newContext(), server, server.token("bob"));
+  // From now on the page itself comes without a network.
+  await alice.page.evaluate(() => navigator.serviceWorker.ready);
+  await alice.page.reload();
+  await bob.heart().click();
+  await alice.shows(1, false);
+
+  await context.setOffline(true);
+  await alice.heart("article-1").click();
+  await alice.heart("article-2").click();
+  await alice.heart("article-3").click();
+  await alice.heart("article-3").click();
+  await alice.shows(2, true);
+  await alice.page.reload();
+  await alice.shows(2, true);
+  await alice.shows(1, true, "article-2");
+  await alice.shows(0, false, "article-3");
+  await expect(alice.entries("pending")).toHaveCount(4);
+
+  await server.kill();
+  await server.start();
+  await context.setOffline(false);
+  await alice.isConnected();
+  await alice.isSettled();
+  await bob.isConnected();
+  for (const window of [alice, bob]) {
+    const me = window === alice;
+    await window.shows(2, true, "article-1");
+    await window.shows(1, me, "article-2");
+    await window.shows(0, false, "article-3");
+  }
+  expect(await server.likes("article-1", token)).toMatchObject({ count: 2, me: true });
+  // One of Bob's, four of Alice's: nothing counts twice.
+  await expect(bob.page.getByTestId("event")).toHaveCount(5);
+});
+
+test("of two tabs one sends, each click once, and when it is closed the other takes over", async ({
+  browser,
+  server,
+}) => {
+  const token = server.token("alice");
+  const context = await browser.newContext();
+  const tabs = [await openLikes(context, server, token), await openLikes(context, server, token)] as const;
+  const sending = async () => (await Promise.all(tabs.map((tab) => tab.sends()))).filter(Boolean).length;
+  await expect.poll(sending).toBe(1);
+  const click = async (tab: (typeof tabs)[number], times: number) => {
+    for (let n = 0; n < times; n++) await tab.heart(`article-${1 + (n % 5)}`).click();
+  };
+  await Promise.all([click(tabs[0], 30), click(tabs[1], 30)]);
+  for (const tab of tabs) await tab.isSettled();
+  expect(await server.posts()).toBe(60);
+
+  const [first, second] = (await tabs[0].sends()) ? tabs : [tabs[1], tabs[0]];
+  await first.page.close();
+  await click(second, 40);
+  await second.isSettled();
+  expect(await second.sends()).toBe(true);
+  expect(await server.posts()).toBe(100);
+});
+
+test("what the sending tab could not send any more the other one sends", async ({ browser, server }) => {
+  const token = server.token("alice");
+  const context = await browser.newContext();
+  const tabs = [await openLikes(context, server, token), await openLikes(context, server, token)] as const;
+  await context.route("**/api/social/likes", (route) => route.abort());
+  for (const tab of tabs) await tab.heart(tab === tabs[0] ? "article-1" : "article-2").click();
+  const [first, second] = (await tabs[0].sends()) ? tabs : [tabs[1], tabs[0]];
+  await expect(second.entries("pending")).toHaveCount(2);
+  await first.page.close();
+  await context.unroute("**/api/social/likes");
+  await second.isSettled();
+  await second.shows(1, true, "article-1");
+  await second.shows(1, true, "article-2");
+  expect(await server.posts()).toBe(2);
+});
+
+test("a refused like is taken back with its reason, also after a reload", async ({ browser, server }) => {
+  const alice = await openLikes(await browser.newContext(), server, server.token("alice"));
+  const moderator = server.token("mo", ["moderate"]);
+  await server.send({ type: "LikesClose", targetId: "article-1" }, moderator);
+  await alice.heart("article-1").click();
+  await expect(alice.page.getByTestId("refusal-article-1")).toBeVisible();
+  await alice.shows(0, false, "article-1");
+  await expect(alice.entries("rejected")).toHaveCount(1);
+
+  await alice.switchOffline();
+  await alice.heart("article-2").click();
+  await alice.shows(1, true, "article-2");
+  await server.send({ type: "LikesClose", targetId: "article-2" }, moderator);
+  await alice.page.reload();
+  await alice.shows(1, true, "article-2");
+  await alice.switchOffline();
+  await expect(alice.page.getByTestId("refusal-article-2")).toBeVisible();
+  await alice.shows(0, false, "article-2");
+  await expect(alice.entries("rejected")).toHaveCount(1);
+});
+
+test("nothing flickers between the click, the commit and its echo", async ({ browser, server }) => {
+  const alice = await openLikes(await browser.newContext(), server, server.token("alice"));
+  await alice.shows(0, false);
+  await alice.count().evaluate((count) => {
+    const seen: string[] = [];
+    Object.assign(window, { seen });
+    new MutationObserver(() => seen.push(count.textContent ?? "")).observe(count, {
+      subtree: true,
+      childList: true,
+      characterData: true,
+    });
+  });
+  for (let n = 0; n < 10; n++) {
+    await alice.heart().click();
+    await alice.isSettled();
+  }
+  const seen = await alice.page.evaluate(() => Reflect.get(window, "seen"));
+  expect(seen).toEqual(["1", "0", "1", "0", "1", "0", "1", "0", "1", "0"]);
+});
+
+test("where sockets do not open, the stream does", async ({ browser, server }) => {
+  const context = await browser.newContext();
+  await context.routeWebSocket(/\/ws/, (socket) => socket.close({ code: 1011 }));
+  const alice = await openLikes(context, server, server.token("alice"));
+  const bob = await openLikes(await browser.newContext(), server, server.token("bob"));
+  await expect(alice.page.getByTestId("connection")).toHaveAttribute("data-transport", "sse");
+  await bob.heart().click();
+  await alice.shows(1, false);
+  await alice.heart().click();
+  await alice.isSettled();
+  await bob.shows(2, true);
+});
+
+test("a guest needs no sign-in, and stays who they are over a reload", async ({ page, server }) => {
+  await page.goto(`${server.url}/likes`);
+  const count = page.getByTestId(`count-${ARTICLE}`);
+  await expect(count).toHaveText("0");
+  await page.getByTestId(`like-${ARTICLE}`).click();
+  await expect(page.locator('[data-testid="outbox-entry"][data-state="confirmed"]')).toHaveCount(1);
+  await page.reload();
+  await expect(count).toHaveText("1");
+  await expect(page.getByTestId(`like-${ARTICLE}`)).toHaveAttribute("aria-pressed", "true");
+});

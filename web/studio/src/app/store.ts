@@ -1,0 +1,46 @@
+// The state that the pages share: one store for each client, so that nothing of one user is shown to the next.
+
+import { configureStore, createSlice, type PayloadAction, prepareAutoBatched } from "@reduxjs/toolkit";
+import type { Client, Status } from "@sillage/client";
+import { likesMiddleware, likesReducer } from "@sillage/client/redux";
+import { useSyncExternalStore } from "react";
+import { useDispatch, useSelector } from "react-redux";
+import { followOutbox, outboxReducer } from "./outbox";
+
+export type ConnectionStatus = Omit<Status, "pending">;
+
+const connection = createSlice({
+  name: "connection",
+  initialState: { connection: "connecting", transport: undefined, sends: false } as ConnectionStatus,
+  reducers: {
+    changed: {
+      prepare: prepareAutoBatched<ConnectionStatus>(),
+      reducer: (_, { payload }: PayloadAction<ConnectionStatus>) => payload,
+    },
+  },
+});
+
+export function makeStore(client: Client) {
+  const store = configureStore({
+    reducer: { likes: likesReducer, outbox: outboxReducer, connection: connection.reducer },
+    middleware: (defaults) => defaults().concat(likesMiddleware(client)),
+  });
+  client.onStatus(({ connection: now, transport, sends }) => {
+    const before = store.getState().connection;
+    if (before.connection === now && before.transport === transport && before.sends === sends) return;
+    store.dispatch(connection.actions.changed({ connection: now, transport, sends }));
+  });
+  followOutbox(client, store.dispatch);
+  return store;
+}
+
+export type Store = ReturnType<typeof makeStore>;
+export type State = ReturnType<Store["getState"]>;
+
+export const useStudioDispatch = useDispatch.withTypes<Store["dispatch"]>();
+export const useStudioSelector = useSelector.withTypes<State>();
+
+/** How the connection stands, for whoever is outside the pages that have a session. */
+export function useConnection(store: Store): ConnectionStatus {
+  return useSyncExternalStore(store.subscribe, () => store.getState().connection);
+}

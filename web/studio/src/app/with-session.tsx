@@ -1,0 +1,31 @@
+import { type ComponentType, createContext, useContext } from "react";
+import { Provider } from "react-redux";
+import { EmptyState } from "../components/empty-state";
+import { useText } from "./i18n";
+import { type Session, session } from "./session";
+import { useValue } from "./value";
+
+const SessionContext = createContext<Session | undefined>(undefined);
+
+/** A page for which one must be somebody. It begins anew when somebody else comes. */
+export function withSession(Content: ComponentType): ComponentType {
+  return function WithSession() {
+    const { session: texts } = useText();
+    const current = useValue(session);
+    if (!current) return <EmptyState>{texts.arriving}</EmptyState>;
+    return (
+      <SessionContext key={current.visit} value={current}>
+        <Provider store={current.store}>
+          <Content />
+        </Provider>
+      </SessionContext>
+    );
+  };
+}
+
+/** Whoever looks at the page. */
+export function useSession(): Session {
+  const current = useContext(SessionContext);
+  if (!current) throw new Error("the page is not wrapped in withSession");
+  return current;
+}

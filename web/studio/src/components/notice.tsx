@@ -1,0 +1,20 @@
+import type { ReactNode } from "react";
+import type { Tone } from "./badge";
+import { classes } from "./classes";
+import css from "./notice.module.css";
+
+interface Props {
+  tone: Exclude<Tone, "accent" | "good">;
+  children: ReactNode;
+  /** What can be done about it. */
+  actions?: ReactNode;
+}
+
+export function Notice({ tone, children, actions }: Props) {
+  return (
+    <div className={classes(css.notice, css[tone])}>
+      <div className={css.text}>{children}</div>
+      {actions && <div className={css.actions}>{actions}</div>}
+    </div>
+  );
+}

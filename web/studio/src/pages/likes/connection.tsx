@@ -1,0 +1,52 @@
+import { useFormat, useText } from "../../app/i18n";
+import { network } from "../../app/offline";
+import { setNetwork } from "../../app/session";
+import { type ConnectionStatus, useStudioSelector } from "../../app/store";
+import { useValue } from "../../app/value";
+import { Badge, type Tone } from "../../components/badge";
+import { Switch } from "../../components/switch";
+import css from "./connection.module.css";
+
+const TONES: Record<ConnectionStatus["connection"], Tone> = {
+  connecting: "neutral",
+  connected: "good",
+  offline: "bad",
+  "needs-sign-in": "warn",
+  paused: "warn",
+  stopped: "bad",
+};
+
+/** How this tab is connected, which tab sends, and the switch to work offline. */
+export function ConnectionBar() {
+  const { connection: texts, outbox } = useText().likes;
+  const format = useFormat();
+  const chosen = useValue(network);
+  const { connection, transport, sends } = useStudioSelector((state) => state.connection);
+  const waiting = useStudioSelector((state) => state.outbox.waiting);
+  const state = chosen === "offline" ? "paused" : connection;
+  const sender = `${sends ? texts.thisTab : texts.otherTab} ${transport ? texts.transports[transport] : ""}`;
+  const hints = { connected: sender, paused: texts.offlineHint } as Partial<Record<typeof state, string>>;
+  return (
+    <section className={css.bar} aria-label={texts.title}>
+      <Switch
+        label={texts.offline}
+        value={chosen === "offline" ? "on" : "off"}
+        onChange={(value) => setNetwork(value === "on" ? "offline" : "online")}
+        testId="offline-switch"
+      />
+      <span
+        role="status"
+        data-testid="connection"
+        data-connection={state}
+        data-sends={sends}
+        data-transport={transport}
+      >
+        <Badge tone={TONES[state]}>{texts.states[state]}</Badge>
+      </span>
+      <p className={css.hint}>{hints[state] ?? texts.waiting}</p>
+      <p className={css.hint} data-testid="waiting">
+        {waiting === 0 ? outbox.settled : outbox.waiting(format.number(waiting))}
+      </p>
+    </section>
+  );
+}
