@@ -30,7 +30,7 @@ export interface Options {
   user: string;
   token: TokenSource;
   /** How feeds become states. */
-  // biome-ignore lint/suspicious/noExplicitAny: each model has a state of its own, which only its followers name.
+  // Each model has a state of its own, which only its followers name.
   models?: Model<any>[];
   /** How messages come; in turn, if the first does not open. */
   transports?: OpenLink[];

@@ -20,15 +20,7 @@ import type {
 
 export type ClientMessage = Action | Subscribe | Unsubscribe | Sync | RefreshToken | Ping;
 export type ServerMessage =
-  | Event
-  | Receipt
-  | WireError
-  | Subscribed
-  | Unsubscribed
-  | SyncBatch
-  | Resync
-  | TokenRefreshed
-  | Pong;
+  Event | Receipt | WireError | Subscribed | Unsubscribed | SyncBatch | Resync | TokenRefreshed | Pong;
 
 /** Why a connection has ended: a close code of `PROTOCOL`, 1006 if nothing is known. */
 export interface Ended {

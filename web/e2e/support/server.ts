@@ -82,7 +82,6 @@ export class Server {
 }
 
 export const test = base.extend<{ server: Server }>({
-  // biome-ignore lint/correctness/noEmptyPattern: the fixture asks for no other.
   server: async ({}, use) => {
     const server = new Server();
     await server.start();

@@ -10,7 +10,7 @@ interface Props {
 /** A list of many rows that scrolls by itself, also with the keys. It is not read aloud when it grows. */
 export function ScrollList({ label, children }: Props) {
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls must be within reach of the keys.
+    // What scrolls must be within reach of the keys.
     <section className={css.scroll} aria-label={label} tabIndex={0}>
       <ol className={css.list}>{children}</ol>
     </section>
