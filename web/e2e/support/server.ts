@@ -8,7 +8,7 @@ import { createInterface } from "node:readline";
 import { test as base } from "@playwright/test";
 
 /** From the root of the checkout. */
-const path = process.env.SILLAGE ?? "target/debug/sillage";
+const path = process.env.SILLAGE ?? `${process.env.CARGO_TARGET_DIR ?? "target"}/debug/sillage`;
 const binary = new URL(path, new URL("../../../", import.meta.url)).pathname;
 
 export class Server {
