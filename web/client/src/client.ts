@@ -28,6 +28,8 @@ export interface Options {
   url?: string;
   /** The user that the tokens are of. Each user has an outbox of their own. */
   user: string;
+  /** The tenant of the user, if a browser may hold the same name of several. */
+  tenant?: string;
   token: TokenSource;
   /** How feeds become states. */
   // Each model has a state of its own, which only its followers name.
@@ -92,7 +94,7 @@ export class Client {
     const url = (options.url ?? globalThis.location?.origin ?? "").replace(/\/$/, "");
     this.clock = options.clock ?? realClock;
     this.timing = { ...DEFAULT_TIMING, ...options.timing };
-    const name = `sillage:${url}:${options.user}`;
+    const name = `sillage:${url}:${options.tenant ?? ""}:${options.user}`;
     this.keeper = new Keeper(
       options.storage ?? defaultStorage(name),
       {
@@ -119,6 +121,8 @@ export class Client {
     this.feeds = new Feeds(
       {
         me: options.user,
+        clock: this.clock,
+        timing: this.timing,
         modelOf: (feed) => this.modelOf(feed),
         pending: (feed) => this.pending(feed).map(({ command }) => command),
         ask: (path) => this.ask(path),
@@ -146,7 +150,9 @@ export class Client {
           this.tabs.tell({ kind: "gave-up", commandId: command.commandId, code, message });
           this.gaveUp(command, code, message);
         },
-        signIn: () => this.connection.stop("needs-sign-in"),
+        signIn: () => {
+          if (this.wanted === "online") this.connection.stop("needs-sign-in");
+        },
       },
       this.timing,
       this.clock,
@@ -169,14 +175,20 @@ export class Client {
 
   /** Takes a command. It is kept, sent, and sent again until its outcome is known. */
   send<State = unknown>(intent: Intent): Sent<State> {
-    const command: Command = { ...intent, ...this.mint.next(this.clock.now()) };
+    // What is kept and sent is JSON, whatever it was made from; what is not is refused here, to the caller.
+    const data: unknown = JSON.parse(JSON.stringify(intent.data));
+    const command: Command = { ...intent, data, ...this.mint.next(this.clock.now()) };
     const promises = this.waiters.add(command.commandId);
+    if (this.closed) {
+      this.waiters.close();
+      return { command, optimistic: undefined, ...promises };
+    }
     this.outbox.add(command, "unstored");
+    this.keeper.keep(command);
     const feed = this.feeds.get(command.feed) as Feed<State> | undefined;
     feed?.add(command);
     this.changed(command.feed);
     this.statusChanged();
-    if (!this.closed) this.keeper.keep(command);
     return { command, optimistic: feed?.state, ...promises };
   }
 
@@ -263,12 +275,14 @@ export class Client {
 
   /** Takes commands that stand in the storage. */
   private take(commands: Command[]): void {
+    const touched = new Set<string>();
     for (const command of commands) {
       this.mint.after(command.commandId);
       if (!this.outbox.add(command, "stored")) continue;
       this.feeds.get(command.feed)?.add(command);
-      this.changed(command.feed);
+      touched.add(command.feed);
     }
+    for (const feed of touched) this.changed(feed);
     this.outbox.process();
     this.statusChanged();
   }
@@ -319,42 +333,51 @@ export class Client {
   private async ask(path: string): Promise<unknown> {
     const token = await this.tokens.current();
     if (token === undefined) throw new Error("there is no token");
-    const response = await this.http.fetch(path, token, { cache: "no-store" });
-    if (!response.ok) throw new Error(`${path} was answered with ${response.status}`);
-    return response.json();
+    const { ok, status, text } = await this.http.fetch(path, token, { cache: "no-store" });
+    if (!ok) throw new Error(`${path} was answered with ${status}`);
+    return JSON.parse(text);
   }
 
   private heard(messages: ServerMessage[]): void {
     const touched = new Set<string>();
     for (const message of messages) {
-      switch (message.type) {
-        case "event":
-          this.event(message, touched);
-          break;
-        case "sync_batch":
-          for (const event of message.events) this.event(event, touched);
-          this.feeds.headIs(message.feed, message.current_sequence);
-          break;
-        case "subscribed":
-          this.feeds.headIs(message.feed, message.current_sequence, message.epoch);
-          break;
-        case "resync":
-          this.feeds.resync(message.feed);
-          break;
-        case "receipt":
-          this.receipt(message);
-          break;
-        case "error":
-          this.error(message);
-          break;
-        case "unsubscribed":
-        case "token_refreshed":
-        case "pong":
-          break;
+      try {
+        this.hear(message, touched);
+      } catch (error) {
+        // The rest of what came with it is heard all the same.
+        console.error("sillage: a message could not be taken", error);
       }
     }
     for (const name of touched) {
       this.feeds.changed(name);
+    }
+  }
+
+  private hear(message: ServerMessage, touched: Set<string>): void {
+    switch (message.type) {
+      case "event":
+        this.event(message, touched);
+        break;
+      case "sync_batch":
+        for (const event of message.events) this.event(event, touched);
+        this.feeds.headIs(message.feed, message.current_sequence);
+        break;
+      case "subscribed":
+        this.feeds.headIs(message.feed, message.current_sequence, message.epoch);
+        break;
+      case "resync":
+        this.feeds.resync(message.feed);
+        break;
+      case "receipt":
+        this.receipt(message);
+        break;
+      case "error":
+        this.error(message);
+        break;
+      case "unsubscribed":
+      case "token_refreshed":
+      case "pong":
+        break;
     }
   }
 
@@ -376,7 +399,7 @@ export class Client {
   private event(event: Event, touched: Set<string>): void {
     if (this.feeds.apply(event) === "new") {
       touched.add(event.feed);
-      for (const listener of this.listeners.event) listener(event);
+      tell(this.listeners.event, event);
     }
     const { command_id: commandId, sequence_number, position } = event;
     if (commandId !== null && this.outbox.get(commandId)) {
@@ -384,7 +407,13 @@ export class Client {
     }
   }
 
-  private receipt({ command_id: commandId, outcome, sequence_numbers, position, ...why }: Receipt): void {
+  private receipt({
+    command_id: commandId,
+    outcome,
+    sequence_numbers = [],
+    position,
+    ...why
+  }: Receipt): void {
     if (outcome === "rejected") {
       const { code = "rejected", message = code, details = {} } = why;
       this.tabs.tell({ kind: "rejected", commandId, code, message, details });
@@ -424,7 +453,7 @@ export class Client {
 
   private settle(settled: Settled): void {
     this.waiters.settle(settled);
-    for (const listener of this.listeners.settled) listener(settled);
+    tell(this.listeners.settled, settled);
     this.outbox.process();
     this.statusChanged();
   }
@@ -481,11 +510,22 @@ export class Client {
   }
 
   private changed(feed: string): void {
-    for (const listener of this.listeners.change) listener(feed);
+    tell(this.listeners.change, feed);
   }
 
   private statusChanged(): void {
-    for (const listener of this.listeners.status) listener(this.status);
+    tell(this.listeners.status, this.status);
+  }
+}
+
+/** A listener that fails is the program's own affair: the others hear, and the outbox goes on. */
+function tell<T>(listeners: Set<Listener<T>>, value: T): void {
+  for (const listener of listeners) {
+    try {
+      listener(value);
+    } catch (error) {
+      console.error("sillage: a listener has failed", error);
+    }
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { advice, adviceOnStatus, retryAfter } from "./codes";
 import type { Command } from "./command";
-import type { Http } from "./http";
+import type { Answer, Http } from "./http";
 import type { Model } from "./model";
 import type { Deliver, Delivery } from "./outbox";
 import type { Clock, Timing } from "./timing";
@@ -31,11 +31,14 @@ export class Post {
   ) {}
 
   readonly deliver: Deliver = async (command) => {
-    let response: Response;
+    const route = this.models(command.feed)?.route?.(command);
+    const { path, body } = route ?? { path: "/api/commands", body: actionOf(command) };
+    let response: Answer;
     try {
       const token = await this.tokens.current();
       if (token === undefined) return { kind: "sign_in" };
-      response = await this.post(command, token);
+      const headers = { "Content-Type": "application/json" };
+      response = await this.http.fetch(path, token, { method: "POST", headers, body: JSON.stringify(body) });
       if (response.status === 401) {
         const another = await this.tokens.instead(token);
         return another === undefined ? { kind: "sign_in" } : LATER;
@@ -48,25 +51,23 @@ export class Post {
       case "accepted":
         return { kind: "accepted" };
       case "retry":
-        return { kind: "later", after: retryAfter(response.headers.get("Retry-After")) };
+        return { kind: "later", after: retryAfter(response.retryAfter) };
       default:
         return refusal(response);
     }
   };
-
-  private post(command: Command, token: string): Promise<Response> {
-    const route = this.models(command.feed)?.route?.(command);
-    const { path, body } = route ?? { path: "/api/commands", body: actionOf(command) };
-    const headers = { "Content-Type": "application/json" };
-    return this.http.fetch(path, token, { method: "POST", headers, body: JSON.stringify(body) });
-  }
 }
 
 /** Why the server will never take the command, in its own words if it has any. */
-async function refusal(response: Response): Promise<Delivery> {
-  const problem: Partial<Problem> = await response.json().catch(() => ({}));
-  const code = problem.code ?? String(response.status);
-  const message = [problem.field, problem.detail ?? response.statusText].filter(Boolean).join(": ");
+function refusal({ status, statusText, text }: Answer): Delivery {
+  let problem: Partial<Problem> = {};
+  try {
+    problem = JSON.parse(text) ?? {};
+  } catch {
+    // Something between us and the server has answered in words of its own.
+  }
+  const code = problem.code ?? String(status);
+  const message = [problem.field, problem.detail ?? statusText].filter(Boolean).join(": ");
   return { kind: "refused", code, message };
 }
 

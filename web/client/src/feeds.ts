@@ -5,6 +5,7 @@ import type { Connection } from "./connection";
 import { Feed } from "./feed";
 import type { Keeper } from "./keeper";
 import type { Ask, Model } from "./model";
+import { type Clock, pause, type Timing } from "./timing";
 import type { Event } from "./wire";
 
 /** A feed that is followed until it is closed. */
@@ -29,9 +30,14 @@ interface Followed {
   begun: boolean;
   /** What was asked about its end on the open connection; the answers come in the same order. */
   questions: number[];
+  /** How often in a row something was missing, and what will be done about it. */
+  gaps: number;
+  mending: (() => void) | undefined;
 }
 
 export interface FeedsOptions {
+  clock: Clock;
+  timing: Timing;
   me: string;
   modelOf(feed: string): Model<unknown> | undefined;
   /** The commands of a feed that are not settled. */
@@ -39,6 +45,8 @@ export interface FeedsOptions {
   ask: Ask;
   changed(feed: string): void;
 }
+
+const UNBEGUN = { begun: false, questions: [], mending: undefined };
 
 export class Feeds {
   private readonly followed = new Map<string, Followed>();
@@ -58,7 +66,13 @@ export class Feeds {
     if (!model) throw new Error(`there is no model for the category of ${name}`);
     let entry = this.followed.get(name);
     if (!entry) {
-      entry = { feed: new Feed(name, model, this.options.me), followers: 0, begun: false, questions: [] };
+      entry = {
+        feed: new Feed(name, model, this.options.me),
+        followers: 0,
+        gaps: 0,
+        ...UNBEGUN,
+        questions: [],
+      };
       this.followed.set(name, entry);
       this.recall(entry.feed);
       this.subscribe(name);
@@ -75,8 +89,8 @@ export class Feeds {
   /** A connection is open. */
   opened(): void {
     for (const entry of this.followed.values()) {
-      entry.begun = false;
-      entry.questions = [];
+      entry.mending?.();
+      Object.assign(entry, UNBEGUN, { questions: [] });
     }
     for (const name of this.followed.keys()) this.subscribe(name);
   }
@@ -92,11 +106,31 @@ export class Feeds {
   apply(event: Event): "new" | "old" {
     const feed = this.get(event.feed);
     if (!feed) return "old";
-    const { applied, released } = feed.apply(event);
-    this.keeper.forget(released);
-    if (applied !== "gap") return applied;
-    this.resubscribe(event.feed);
+    try {
+      const { applied, released } = feed.apply(event);
+      this.keeper.forget(released);
+      if (applied !== "gap") {
+        const entry = this.followed.get(event.feed);
+        if (entry && applied === "new") entry.gaps = 0;
+        return applied;
+      }
+    } catch (error) {
+      console.error(`sillage: the model cannot take an event of ${event.feed}`, error);
+    }
+    this.mend(event.feed);
     return "old";
+  }
+
+  /** Something is missing: it is asked for again, with longer and longer pauses. */
+  private mend(name: string): void {
+    const entry = this.followed.get(name);
+    if (!entry || entry.mending) return;
+    const { clock, timing } = this.options;
+    entry.mending = clock.after(pause(timing, clock, entry.gaps), () => {
+      entry.mending = undefined;
+      this.resubscribe(name);
+    });
+    entry.gaps += 1;
   }
 
   /** The server has answered where a feed ends. */
@@ -174,13 +208,15 @@ export class Feeds {
       questions.push(feed.question);
       this.connection.send({ type: "sync", feed: feed.name, last_sequence: sequence });
     } else if (this.connection.transport === "sse") {
-      this.keeper.forget(feed.headIs(sequence, feed.question));
+      // Not while it is still being heard again: then its end is not shown yet.
+      if (feed.sequence === sequence) this.keeper.forget(feed.headIs(sequence, feed.question));
     }
   }
 
   private unfollow(name: string): void {
     const entry = this.followed.get(name);
     if (!entry || --entry.followers > 0) return;
+    entry.mending?.();
     this.keeper.leave(name);
     this.keeper.forget(entry.feed.reset());
     this.followed.delete(name);

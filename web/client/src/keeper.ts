@@ -92,7 +92,8 @@ export class Keeper {
   }
 
   private write(): void {
-    this.writing = this.writing.then(() => this.writeNow());
+    const failed = (error: unknown) => console.error("sillage: the outbox could not go on", error);
+    this.writing = this.writing.then(() => this.writeNow()).catch(failed);
   }
 
   private async writeNow(): Promise<void> {

@@ -19,7 +19,7 @@ export type Delivery =
   /** It will never be taken. */
   | { kind: "refused"; code: string; message: string };
 
-/** Brings one command to the server. Never throws. */
+/** Brings one command to the server. What throws is given up. */
 export type Deliver = (command: Command) => Promise<Delivery>;
 
 /** How far a command has come: `sent` is accepted, and not settled. */
@@ -35,6 +35,8 @@ interface Entry {
   tries: number;
   /** Not before this moment, in milliseconds since 1970. */
   due: number;
+  /** Nor before this one, which the server has asked for, even when a new connection is there. */
+  asked: number;
 }
 
 export interface OutboxEvents {
@@ -92,7 +94,7 @@ export class Outbox {
     }
     if (this.left.has(command.commandId)) return false;
     const stored = where === "stored";
-    const entry: Entry = { command, stored, sending: false, progress: "pending", tries: 0, due: 0 };
+    const entry: Entry = { command, stored, sending: false, progress: "pending", tries: 0, due: 0, asked: 0 };
     this.entries.set(command.commandId, entry);
     const lane = this.lanes.get(command.feed) ?? [];
     const behind = lane.findLastIndex((other) => other.command.commandId < command.commandId);
@@ -136,7 +138,7 @@ export class Outbox {
 
   /** There is a new connection or token: what was not accepted is tried at once, what was is sent again soon. */
   hurry(soon: number): void {
-    for (const lane of this.lanes.values()) for (const entry of lane) entry.due = 0;
+    for (const lane of this.lanes.values()) for (const entry of lane) entry.due = entry.asked;
     for (const entry of this.sent) entry.due = Math.min(entry.due, this.clock.now() + soon);
     this.process();
   }
@@ -188,12 +190,18 @@ export class Outbox {
     const { command } = entry;
     entry.sending = true;
     this.inFlight += 1;
-    const delivery = await this.deliver(command);
+    // A way that cannot even be begun, such as a route that throws, will not be there later either.
+    const delivery = await this.deliver(command).catch((error: unknown): Delivery => {
+      return { kind: "refused", code: "unsendable", message: String(error) };
+    });
     this.inFlight -= 1;
     entry.sending = false;
-    // It may have been settled while it was on its way.
-    if (this.entries.get(command.commandId) === entry) this.take(entry, delivery);
-    this.process();
+    try {
+      // It may have been settled while it was on its way.
+      if (this.entries.get(command.commandId) === entry) this.take(entry, delivery);
+    } finally {
+      this.process();
+    }
   }
 
   private take(entry: Entry, delivery: Delivery): void {
@@ -206,6 +214,7 @@ export class Outbox {
       }
       case "later":
         entry.due = this.clock.now() + (delivery.after ?? pause(this.timing, this.clock, entry.tries));
+        entry.asked = delivery.after ? entry.due : 0;
         entry.tries += 1;
         break;
       case "sign_in":

@@ -8,7 +8,10 @@ export interface Sent<State = unknown> {
   command: Command;
   /** The state of the feed with the command on top; nothing if the feed is not followed. */
   optimistic: State | undefined;
-  /** Resolves when the server has taken it, which says nothing of the outcome. */
+  /**
+   * Resolves when the server has taken it, or when its outcome is known, whatever it is: it says nothing of that.
+   * Rejects with `Closed`.
+   */
   accepted: Promise<void>;
   /** Resolves when it is carried out; rejects with `Rejected`, `GaveUp` or `Closed`. */
   confirmed: Promise<Confirmation>;
@@ -24,6 +27,7 @@ interface Waiter {
   accept(): void;
   confirm(confirmation: Confirmation): void;
   fail(error: Error): void;
+  close(): void;
 }
 
 /** Whoever waits for the commands that this page has sent. */
@@ -32,14 +36,21 @@ export class Waiters {
 
   add(commandId: string): Pick<Sent, "accepted" | "confirmed"> {
     const waiter: Partial<Waiter> = {};
-    const accepted = new Promise<void>((resolve) => {
+    let end: (closed: Closed) => void = () => {};
+    const accepted = new Promise<void>((resolve, reject) => {
       waiter.accept = resolve;
+      end = reject;
     });
     const confirmed = new Promise<Confirmation>((resolve, reject) => {
       waiter.confirm = resolve;
       waiter.fail = reject;
     });
+    waiter.close = () => {
+      end(new Closed());
+      waiter.fail?.(new Closed());
+    };
     // Whoever does not look at the outcome hears of it by `onRejected`.
+    accepted.catch(() => {});
     confirmed.catch(() => {});
     this.waiters.set(commandId, waiter as Waiter);
     return { accepted, confirmed };
@@ -53,16 +64,14 @@ export class Waiters {
     const { commandId } = settled.command;
     const waiter = this.waiters.get(commandId);
     this.waiters.delete(commandId);
-    if ("error" in settled) {
-      waiter?.fail(settled.error);
-    } else {
-      waiter?.accept();
-      waiter?.confirm(settled.confirmation);
-    }
+    // Settled is more than accepted; who was given up waits for nothing more.
+    waiter?.accept();
+    if ("error" in settled) waiter?.fail(settled.error);
+    else waiter?.confirm(settled.confirmation);
   }
 
   close(): void {
-    for (const waiter of this.waiters.values()) waiter.fail(new Closed());
+    for (const waiter of this.waiters.values()) waiter.close();
     this.waiters.clear();
   }
 }

@@ -32,6 +32,7 @@ export const openTabs: OpenTabs = (name, hear) => {
   channel.onmessage = ({ data }: MessageEvent<TabMessage>) => hear(data);
   let candidacy: AbortController | undefined;
   let release = () => {};
+  let open = true;
   const resign = () => {
     candidacy?.abort();
     candidacy = undefined;
@@ -48,12 +49,17 @@ export const openTabs: OpenTabs = (name, hear) => {
           if (own.signal.aborted) resolve();
           else gained();
         });
-      // The only error is that the candidacy was withdrawn.
-      locks.request(name, { signal: own.signal }, hold).catch(() => {});
+      locks.request(name, { signal: own.signal }, hold).catch(() => {
+        // Withdrawn; or the browser keeps locks from this page, as in a sandbox, and then it is alone.
+        if (!own.signal.aborted) gained();
+      });
     },
     yield: resign,
-    tell: (message) => channel.postMessage(message),
+    tell(message) {
+      if (open) channel.postMessage(message);
+    },
     close() {
+      open = false;
       resign();
       channel.close();
     },

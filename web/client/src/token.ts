@@ -17,11 +17,14 @@ export class Tokens {
     return this.token;
   }
 
-  /** Another token than `refused`; nothing if there is none. */
+  /** Another token than `refused`; nothing if there is none. Those who ask meanwhile get the same answer. */
   async instead(refused: string): Promise<string | undefined> {
+    const before = this.token;
     if ((await this.current()) !== refused) return this.current();
-    this.token = this.ask().then((token) => (token === refused ? undefined : token));
-    return this.token;
+    // Only the first of those who wait here asks.
+    if (this.token === before || before === undefined) this.token = this.ask();
+    const token = await this.token;
+    return token === refused ? undefined : token;
   }
 
   /** Somebody has signed in. */

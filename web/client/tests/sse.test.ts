@@ -89,7 +89,7 @@ test("another feed opens the stream again, from where each feed is", async () =>
 
 test.each([
   [401, {}, { code: 4401 }],
-  [404, {}, { code: 4404 }],
+  [404, {}, { code: 4503 }],
   [429, { "Retry-After": "7" }, { code: 4429, retryAfter: 7_000 }],
   [503, {}, { code: 4503 }],
 ])("a status of %i ends it as a socket would end", async (status, headers, expected) => {

@@ -146,7 +146,8 @@ function closeCode(status: number): number {
     case "retry":
       return status === 429 ? 4429 : 4503;
     default:
-      return 4404;
+      // One feed that this user may not follow must not end the others for good.
+      return 4503;
   }
 }
 

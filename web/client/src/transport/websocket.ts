@@ -13,7 +13,8 @@ export function openWebSocket(url: string, token: string, events: LinkEvents): L
     const messages: ServerMessage[] = [];
     for (const line of data.split("\n")) {
       const message = line === "" ? undefined : parseMessage(line);
-      if (message?.type === "error") announced = retryAfter(message.retry_after) ?? announced;
+      // Only what is said last before the end is about the end.
+      announced = message?.type === "error" ? retryAfter(message.retry_after) : undefined;
       if (message) messages.push(message);
     }
     if (messages.length > 0) events.messages(messages);

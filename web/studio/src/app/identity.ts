@@ -60,12 +60,17 @@ export function identityOf(kind: Identity["kind"], token: string): Identity | un
 }
 
 /** Whoever this tab was before, or a new guest. Throws if the server makes none. */
-export function arrive(): Promise<Identity> {
+export async function arrive(): Promise<Identity> {
+  const before = remembered();
+  if (before) return before;
+  // Not while others wait for this tab.
+  await allowed();
   return alone(async () => remembered() ?? (await newGuest()));
 }
 
 /** A guest in the place of one whose token is no longer taken, unless another tab has made one already. */
-export function guestInsteadOf(refused: string): Promise<Identity> {
+export async function guestInsteadOf(refused: string): Promise<Identity> {
+  await allowed();
   return alone(async () => {
     const before = remembered();
     return before?.kind === "guest" && before.token !== refused ? before : newGuest();
@@ -73,7 +78,6 @@ export function guestInsteadOf(refused: string): Promise<Identity> {
 }
 
 async function newGuest(): Promise<Identity> {
-  await allowed();
   const response = await fetch("/api/auth/guest", { method: "POST" });
   if (!response.ok) throw new Error(`a guest was answered with ${response.status}`);
   const { token } = (await response.json()) as wire.Guest;
@@ -86,5 +90,14 @@ async function newGuest(): Promise<Identity> {
 /** One tab after the other, so that two that are opened together become one guest. */
 function alone<T>(run: () => Promise<T>): Promise<T> {
   // Browsers without locks, or without them on such an address, are few enough for the guests to be two.
-  return navigator.locks ? navigator.locks.request("sillage.guest", run) : run();
+  if (!navigator.locks) return run();
+  let begun = false;
+  const begin = () => {
+    begun = true;
+    return run();
+  };
+  return navigator.locks.request("sillage.guest", begin).catch((error: unknown) => {
+    if (begun) throw error;
+    return run();
+  });
 }

@@ -46,6 +46,7 @@ export async function begin(): Promise<void> {
   // Somebody may have signed in meanwhile.
   if (!session.get()) await enter(identity);
   const left = await whatIsLeft();
+  if (!left) return;
   if (left.commands.length > 0) former.set(left);
   else await settleFormer("discard");
 }
@@ -85,7 +86,9 @@ export async function replaceGuest({ token, user }: Identity): Promise<void> {
 
 /** Sends what former guests had not settled, as whoever this is now; or throws it away. */
 export async function settleFormer(how: "send" | "discard"): Promise<void> {
-  const { users, commands } = await whatIsLeft();
+  const left = await whatIsLeft();
+  if (!left) return;
+  const { users, commands } = left;
   const client = session.get()?.client;
   if (how === "send" && client) {
     for (const { feed, type, data } of commands) client.send({ feed, type, data });
@@ -130,14 +133,16 @@ function open(identity: Identity, storage: Storage): void {
   arrival.set("arrived");
 }
 
-/** What former guests have not settled. */
-async function whatIsLeft(): Promise<Former> {
+/** What former guests have not settled; nothing if that cannot be read, and then nothing of it is thrown away. */
+async function whatIsLeft(): Promise<Former | undefined> {
   const users = formerUsers();
   const commands: Command[] = [];
   for (const user of users) {
     const storage = new IndexedDbStorage(outboxOf(user));
-    commands.push(...(await storage.load().catch(() => ({ commands: [] }))).commands);
+    const stored = await storage.load().catch(() => undefined);
     storage.close();
+    if (!stored) return undefined;
+    commands.push(...stored.commands);
   }
   return { users, commands };
 }
