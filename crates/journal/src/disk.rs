@@ -23,7 +23,9 @@ pub trait Disk: Send + Sync {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// Gives the file another name, replacing whatever has it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Makes creations and renames in the directory durable.
+    /// Removes the file; whoever has it open can still read it.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Makes creations, renames and removals in the directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// Takes the lock at this path, creating the file; `None` when another holder has it.
     fn lock(&self, path: &Path) -> io::Result<Option<Lock>>;
@@ -95,6 +97,10 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

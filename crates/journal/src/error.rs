@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use crate::format::Address;
+use crate::format::{Address, Boundary};
 
 /// The error that the caller's own callback may return while the log is replayed.
 pub type ReplayError = Box<dyn std::error::Error + Send + Sync>;
@@ -25,6 +25,10 @@ pub enum Error {
         /// What is wrong there.
         reason: Reason,
     },
+    /// The log has no such boundary as [`Options::start`](crate::Options::start) names: it was cut, or it is another
+    /// log. Nothing was changed. Open it from an earlier one, or from the beginning.
+    #[error("the log has no boundary at {}", .0.at)]
+    NoBoundary(Boundary),
     /// A newer version of this program wrote the log. Use that version; nothing was changed.
     #[error("format version {version} at {at} is newer than this program")]
     Unsupported {

@@ -29,7 +29,7 @@ const RECORD_FORMAT: u8 = 1;
 /// A place in the whole log: the base address of a segment plus the offset in its file, in bytes.
 ///
 /// Addresses grow with the log and are never given out twice for different acknowledged records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address(u64);
 
 impl Address {
@@ -61,6 +61,17 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
     }
+}
+
+/// A place between two batches, with enough of what stands before it to recognise it again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Boundary {
+    /// Where the batch before it ends.
+    pub at: Address,
+    /// How many batches stand before it.
+    pub batches: u64,
+    /// The checksum of the last of them, 0 if there is none.
+    pub checksum: u32,
 }
 
 /// One record, owned.
@@ -109,6 +120,7 @@ pub struct Batch<'a> {
     pub(crate) number: u64,
     pub(crate) address: Address,
     pub(crate) count: u32,
+    pub(crate) checksum: u32,
     pub(crate) run: &'a [u8],
 }
 
@@ -123,6 +135,13 @@ impl<'a> Batch<'a> {
     #[must_use]
     pub fn address(&self) -> Address {
         self.address
+    }
+
+    /// The place behind it.
+    #[must_use]
+    pub fn end(&self) -> Boundary {
+        let at = self.address.after(self.run.len() + MARKER_BYTES);
+        Boundary { at, batches: self.number, checksum: self.checksum }
     }
 
     /// How many records it has; never 0.
@@ -233,6 +252,10 @@ impl Run {
     pub(crate) fn count(self) -> u32 {
         self.count
     }
+
+    pub(crate) fn checksum(self) -> u32 {
+        self.crc
+    }
 }
 
 /// The payload of a commit marker.
@@ -252,6 +275,11 @@ impl Marker {
     /// Whether this marker closes that run. No batch is empty.
     pub(crate) fn closes(&self, run: Run) -> bool {
         run.count > 0 && self.count == run.count && self.crc == run.crc
+    }
+
+    /// Whether the batch that this marker closes is the last one before the boundary.
+    pub(crate) fn ends_at(&self, boundary: Boundary) -> bool {
+        self.number == boundary.batches && self.crc == boundary.checksum
     }
 
     pub(crate) fn encode(&self, into: &mut Vec<u8>) {

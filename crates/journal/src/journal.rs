@@ -1,4 +1,4 @@
-//! Opening a log: lock, replay every committed batch, cut what a crash left, start the writer.
+//! Opening a log: lock, replay every committed batch behind the start, cut what a crash left, start the writer.
 //!
 //! The replay reads one segment at a time, so memory is bounded by the largest segment. Before anything is shown
 //! to readers the last segment is flushed: after a crash of the process alone, whole batches may stand in the
@@ -12,9 +12,9 @@ use std::{
 use crate::{
     disk::{Disk, DiskFile, read_full},
     error::{Error, Reason, ReplayError},
-    format::{Address, Batch, HeaderFlaw, SEGMENT_HEADER_BYTES, SegmentHeader},
+    format::{Address, Batch, Boundary, HeaderFlaw, SEGMENT_HEADER_BYTES, SegmentHeader},
     reader::{Reader, Shared},
-    recovery::{Scan, Tail, scan},
+    recovery::{Scan, Tail, scan, scan_after},
     writer::{Active, Writer, cut},
 };
 
@@ -35,14 +35,31 @@ pub struct Options {
     pub segment_bytes: u64,
     /// What to do when acknowledged bytes do not read back.
     pub accept_loss: AcceptLoss,
+    /// Where the replay begins, if not at the beginning: the end of a batch that an earlier opening has shown. The
+    /// log must hold the marker of that very batch there, or opening it is [`Error::NoBoundary`]. What stands before
+    /// is trusted: it is not read, so damage in it is neither found nor cut, until a [`Reader`] comes to it. For
+    /// what stands behind all promises hold.
+    pub start: Option<Boundary>,
+    /// Is told after each segment how far the replay has come.
+    pub progress: Option<fn(Progress)>,
 }
 
 impl Options {
-    /// Segments of [`DEFAULT_SEGMENT_BYTES`], no loss accepted.
+    /// Segments of [`DEFAULT_SEGMENT_BYTES`], no loss accepted, everything replayed.
     #[must_use]
     pub fn new(log_id: u128) -> Self {
-        Self { log_id, segment_bytes: DEFAULT_SEGMENT_BYTES, accept_loss: AcceptLoss::No }
+        let (segment_bytes, accept_loss) = (DEFAULT_SEGMENT_BYTES, AcceptLoss::No);
+        Self { log_id, segment_bytes, accept_loss, start: None, progress: None }
     }
+}
+
+/// How far a replay has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The bytes of the log that lie behind it.
+    pub done_bytes: u64,
+    /// The bytes of the whole log.
+    pub total_bytes: u64,
 }
 
 /// What to do when acknowledged bytes do not read back.
@@ -116,19 +133,35 @@ impl Journal {
             log_id: None,
             active: None,
             kept: Vec::new(),
+            last: options.start.unwrap_or_default(),
             recovered: Recovered::default(),
             bytes: Vec::new(),
         };
         replay.run(&bases, &mut on_batch)?;
         let (active, log_id) = replay.finish()?;
 
-        let Replay { kept, recovered, .. } = replay;
+        let Replay { kept, last, mut recovered, .. } = replay;
+        recovered.batches = last.batches;
         let shared = Arc::new(Shared::new(disk, dir.to_owned(), log_id, active.end, kept));
         // A segment with nothing but a header would otherwise be full, and be followed by another, for ever.
         let segment_bytes = options.segment_bytes.max(SEGMENT_HEADER_BYTES as u64 + 1);
-        let next_batch = recovered.batches + 1;
-        let writer = Writer::new(Arc::clone(&shared), active, segment_bytes, next_batch, lock);
+        let writer = Writer::new(Arc::clone(&shared), active, segment_bytes, last, lock);
         Ok(Opened { writer, reader: Reader::new(shared), recovered })
+    }
+
+    /// The id of the log in `dir`, if there is one whose first segment has a sound header. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn log_id(dir: &Path, disk: &dyn Disk) -> Result<Option<u128>, Error> {
+        disk.create_dir(dir).map_err(Error::io("create the directory"))?;
+        if !list_segments(disk, dir)?.contains(&FIRST) {
+            return Ok(None);
+        }
+        let file = disk.open(&segment_path(dir, FIRST)).map_err(Error::io("open a segment"))?;
+        let mut header = [0; SEGMENT_HEADER_BYTES];
+        read_full(file.as_ref(), &mut header, 0).map_err(Error::io("read a segment header"))?;
+        Ok(SegmentHeader::decode(&header).ok().map(|header| header.log_id))
     }
 }
 
@@ -175,6 +208,8 @@ struct Replay<'a> {
     active: Option<Active>,
     /// The bases of the segments that belong to the log.
     kept: Vec<Address>,
+    /// The end of the last batch found sound so far, or where the replay begins.
+    last: Boundary,
     recovered: Recovered,
     /// The bytes of one segment at a time.
     bytes: Vec<u8>,
@@ -182,9 +217,15 @@ struct Replay<'a> {
 
 impl Replay<'_> {
     fn run(&mut self, bases: &[Address], on_batch: &mut OnBatch<'_>) -> Result<(), Error> {
-        for (index, &base) in bases.iter().enumerate() {
+        let total_bytes = self.total_bytes(bases)?;
+        for (index, &base) in bases.iter().enumerate().skip(self.first_segment(bases)?) {
             let order = if index + 1 == bases.len() { Order::Last } else { Order::Sealed };
-            let Some(Damage { segment, at, reason }) = self.segment(base, order, on_batch)? else { continue };
+            let Some(Damage { segment, at, reason }) = self.segment(base, order, on_batch)? else {
+                if let Some(progress) = self.options.progress {
+                    progress(Progress { done_bytes: self.last.at.get(), total_bytes });
+                }
+                continue;
+            };
             if self.options.accept_loss == AcceptLoss::No {
                 return Err(Error::Damaged { segment, at, reason });
             }
@@ -194,6 +235,21 @@ impl Replay<'_> {
         Ok(())
     }
 
+    fn total_bytes(&self, bases: &[Address]) -> Result<u64, Error> {
+        let Some(&last) = bases.last() else { return Ok(0) };
+        let file = self.disk.open(&segment_path(self.dir, last)).map_err(Error::io("open a segment"))?;
+        Ok(last.get() + file.size().map_err(Error::io("measure a segment"))?)
+    }
+
+    /// The index of the segment in which the replay begins. Those before it belong to the log unseen.
+    fn first_segment(&mut self, bases: &[Address]) -> Result<usize, Error> {
+        let Some(start) = self.options.start else { return Ok(0) };
+        let index = bases.partition_point(|base| *base < start.at).checked_sub(1);
+        let index = index.filter(|_| bases.first() == Some(&FIRST)).ok_or(Error::NoBoundary(start))?;
+        self.kept.extend(bases.iter().take(index));
+        Ok(index)
+    }
+
     /// Replays one segment. Damage is returned, not acted on; `active` is then where the sound log ends.
     fn segment(
         &mut self,
@@ -201,7 +257,13 @@ impl Replay<'_> {
         order: Order,
         on_batch: &mut OnBatch<'_>,
     ) -> Result<Option<Damage>, Error> {
-        let expected = self.active.as_ref().map_or(FIRST, |active| active.end);
+        // The segment that holds the start comes first, and must hold it before anything is changed.
+        let start = self.options.start.filter(|_| self.active.is_none());
+        let expected = match (&self.active, start) {
+            (Some(active), _) => active.end,
+            (None, Some(_)) => base,
+            (None, None) => FIRST,
+        };
         if base != expected {
             return Ok(Some(Damage { segment: base, at: expected, reason: Reason::Gap }));
         }
@@ -209,14 +271,24 @@ impl Replay<'_> {
         let file = self.disk.open(&path).map_err(Error::io("open a segment"))?;
         let mut bytes = std::mem::take(&mut self.bytes);
         read_all(file.as_ref(), &mut bytes)?;
-        let found = match self.check_header(&bytes, base)? {
-            Some(reason) if order == Order::Last && is_torn_header(&bytes, reason) => {
+        let flaw = self.check_header(&bytes, base)?;
+        let active = Active { base, file, end: base };
+        let found = match (flaw, start) {
+            (flaw, Some(start)) => {
+                let scan = scan_after(&bytes, base, start).filter(|_| flaw.is_none());
+                let scan = scan.ok_or(Error::NoBoundary(start))?;
+                self.batches(active, scan, bytes.len(), order, on_batch)?
+            }
+            (Some(reason), None) if order == Order::Last && is_torn_header(&bytes, reason) => {
                 self.recovered.cut_bytes += bytes.len() as u64;
                 self.create_segment(base)?;
                 None
             }
-            Some(reason) => Some(Damage { segment: base, at: base, reason }),
-            None => self.batches(Active { base, file, end: base }, &bytes, order, on_batch)?,
+            (Some(reason), None) => Some(Damage { segment: base, at: base, reason }),
+            (None, None) => {
+                let scan = scan(&bytes, base, self.last.batches + 1);
+                self.batches(active, scan, bytes.len(), order, on_batch)?
+            }
         };
         self.bytes = bytes;
         Ok(found)
@@ -234,22 +306,23 @@ impl Replay<'_> {
         }
     }
 
-    /// Replays the batches of a segment whose header is sound, and makes it the active one.
+    /// Replays the batches of a segment of `len` bytes whose header is sound, and makes it the active one.
     fn batches(
         &mut self,
         mut active: Active,
-        bytes: &[u8],
+        scan: Scan<'_>,
+        len: usize,
         order: Order,
         on_batch: &mut OnBatch<'_>,
     ) -> Result<Option<Damage>, Error> {
         let segment = active.base;
-        let Scan { batches, end, tail } = scan(bytes, segment, self.recovered.batches + 1);
+        let Scan { batches, end, tail } = scan;
         for batch in batches {
             on_batch(batch).map_err(|source| Error::Replay { at: batch.address(), source })?;
-            self.recovered.batches = batch.number();
+            self.last = batch.end();
         }
         active.end = segment.after(end);
-        let rest = bytes.len() - end;
+        let rest = len - end;
         let damage = match (tail, order) {
             (Tail::Unsupported { at, version }, _) => {
                 return Err(Error::Unsupported { at, version: version.into() });

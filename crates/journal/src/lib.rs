@@ -15,7 +15,7 @@
 //!
 //! The map:
 //!
-//! * [`journal`](Journal): opening: lock, replay, cut, start.
+//! * [`journal`](Journal): opening: lock, replay from the beginning or from a known boundary, cut, start.
 //! * [`writer`](Writer): staging batches and committing them as a group: one write, one flush.
 //! * [`reader`](Reader): records by address, checked at each read.
 //! * [`recovery`]: the judgement over the bytes of a segment, a pure function.
@@ -35,7 +35,7 @@ mod writer;
 
 pub use disk::{Disk, DiskFile, Lock, RealDisk};
 pub use error::{Error, Reason, ReplayError};
-pub use format::{Address, Batch, MAX_PAYLOAD_BYTES, Record, RecordRef};
-pub use journal::{AcceptLoss, DEFAULT_SEGMENT_BYTES, Journal, Lost, Opened, Options, Recovered};
+pub use format::{Address, Batch, Boundary, MAX_PAYLOAD_BYTES, Record, RecordRef};
+pub use journal::{AcceptLoss, DEFAULT_SEGMENT_BYTES, Journal, Lost, Opened, Options, Progress, Recovered};
 pub use reader::{MAX_OPEN_SEGMENTS, Reader};
 pub use writer::{MAX_GROUP_BYTES, Writer};

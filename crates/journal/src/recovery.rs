@@ -13,7 +13,8 @@
 use crate::{
     error::Reason,
     format::{
-        Address, Batch, Flaw, MARKER_BYTES, MARKER_KIND, Marker, Run, SEGMENT_HEADER_BYTES, decode_record,
+        Address, Batch, Boundary, Flaw, MARKER_BYTES, MARKER_KIND, Marker, Run, SEGMENT_HEADER_BYTES,
+        decode_record,
     },
 };
 
@@ -60,9 +61,23 @@ pub enum Tail {
 /// `next_batch` the number that its first batch must have.
 #[must_use]
 pub fn scan(bytes: &[u8], base: Address, next_batch: u64) -> Scan<'_> {
-    let mut scan =
-        Scan { batches: Vec::new(), end: SEGMENT_HEADER_BYTES.min(bytes.len()), tail: Tail::Clean };
-    let mut expected = Expected { number: next_batch, group_start: None };
+    let expected = Expected { number: next_batch, group_start: None };
+    scan_from(bytes, base, SEGMENT_HEADER_BYTES.min(bytes.len()), expected)
+}
+
+/// As [`scan`], but only from a boundary on that lies behind the header; `None` if the batch before it does not
+/// end there. What stands before that batch's marker is not looked at.
+#[must_use]
+pub fn scan_after(bytes: &[u8], base: Address, start: Boundary) -> Option<Scan<'_>> {
+    let end = usize::try_from(start.at.offset_from(base)).ok()?;
+    let marker_at = end.checked_sub(MARKER_BYTES).filter(|offset| *offset > SEGMENT_HEADER_BYTES)?;
+    let marker = Marker::at_start_of(bytes.get(marker_at..end)?, base.after(marker_at))?;
+    let expected = Expected { number: start.batches + 1, group_start: Some(marker.group_start) };
+    marker.ends_at(start).then(|| scan_from(bytes, base, end, expected))
+}
+
+fn scan_from(bytes: &[u8], base: Address, offset: usize, mut expected: Expected) -> Scan<'_> {
+    let mut scan = Scan { batches: Vec::new(), end: offset, tail: Tail::Clean };
     while let Some(rest) = bytes.get(scan.end..).filter(|rest| !rest.is_empty()) {
         let at = base.after(scan.end);
         match whole_batch(rest, at, expected) {
@@ -115,7 +130,8 @@ fn whole_batch(bytes: &[u8], at: Address, expected: Expected) -> Result<(Batch<'
             return Err(broken(Flaw::Broken(Reason::Sequence)));
         }
         let run_bytes = bytes.get(..offset).expect("the run lies before its marker");
-        let batch = Batch { number: marker.number, address: at, count: run.count(), run: run_bytes };
+        let (number, count, checksum) = (marker.number, run.count(), run.checksum());
+        let batch = Batch { number, address: at, count, checksum, run: run_bytes };
         return Ok((batch, marker, offset + encoded.len()));
     }
 }

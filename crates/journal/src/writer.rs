@@ -10,7 +10,7 @@ use crate::{
     disk::{DiskFile, Lock},
     error::Error,
     format::{
-        Address, MARKER_BYTES, MARKER_KIND, MAX_PAYLOAD_BYTES, Marker, RECORD_HEADER_BYTES, Run,
+        Address, Boundary, MARKER_BYTES, MARKER_KIND, MAX_PAYLOAD_BYTES, Marker, RECORD_HEADER_BYTES, Run,
         SEGMENT_HEADER_BYTES, SegmentHeader, encode_record,
     },
     journal::segment_path,
@@ -43,8 +43,8 @@ pub struct Writer {
     segment_bytes: u64,
     /// How far the file of the segment has space, as an offset in it; less than its end if nothing was written ahead.
     allocated: u64,
-    /// The number of the first batch of the next group.
-    next_batch: u64,
+    /// The end of the last batch that is durable.
+    boundary: Boundary,
     group: Group,
     health: Health,
     _lock: Lock,
@@ -61,6 +61,8 @@ struct Group {
     bytes: Vec<u8>,
     start: Address,
     batches: u64,
+    /// The checksum of the last ended batch.
+    checksum: u32,
     /// How many of the bytes belong to ended batches; the rest is the open one.
     ended: usize,
     open_records: u32,
@@ -71,12 +73,19 @@ impl Writer {
         shared: Arc<Shared>,
         segment: Active,
         segment_bytes: u64,
-        next_batch: u64,
+        boundary: Boundary,
         lock: Lock,
     ) -> Self {
-        let group = Group { bytes: Vec::new(), start: segment.end, batches: 0, ended: 0, open_records: 0 };
+        let (start, bytes) = (segment.end, Vec::new());
+        let group = Group { bytes, start, batches: 0, checksum: 0, ended: 0, open_records: 0 };
         let (allocated, health) = (0, Health::Good);
-        Self { shared, segment, segment_bytes, allocated, next_batch, group, health, _lock: lock }
+        Self { shared, segment, segment_bytes, allocated, boundary, group, health, _lock: lock }
+    }
+
+    /// The end of the last batch that is durable: what [`Options::start`](crate::Options::start) takes.
+    #[must_use]
+    pub fn boundary(&self) -> Boundary {
+        self.boundary
     }
 
     /// Adds a record to the open batch and returns the address that it will have once committed.
@@ -111,14 +120,14 @@ impl Writer {
     /// [`Error::Poisoned`].
     pub fn end_batch(&mut self) -> Result<(), Error> {
         self.check_health()?;
-        let Group { bytes, start, batches, ended, open_records } = &mut self.group;
+        let Group { bytes, start, batches, checksum, ended, open_records } = &mut self.group;
         if *open_records == 0 {
             return Ok(());
         }
         let mut run = Run::default();
         run.add(*open_records, bytes.get(*ended..).expect("the open batch ends the buffer"));
-        Marker::new(self.next_batch + *batches, run, *start).encode(bytes);
-        (*ended, *open_records) = (bytes.len(), 0);
+        Marker::new(self.boundary.batches + 1 + *batches, run, *start).encode(bytes);
+        (*checksum, *ended, *open_records) = (run.checksum(), bytes.len(), 0);
         *batches += 1;
         Ok(())
     }
@@ -153,7 +162,8 @@ impl Writer {
         self.health = Health::Poisoned;
         let result = self.write_group();
         if result.is_ok() {
-            self.next_batch += self.group.batches;
+            let batches = self.boundary.batches + self.group.batches;
+            self.boundary = Boundary { at: self.segment.end, batches, checksum: self.group.checksum };
         }
         self.discard_group();
         result
@@ -168,7 +178,7 @@ impl Writer {
 
     /// Drops everything that is staged, ended batches too. Their addresses are given out again.
     pub fn discard_group(&mut self) {
-        let Group { bytes, start: _, batches, ended, open_records } = &mut self.group;
+        let Group { bytes, start: _, batches, checksum: _, ended, open_records } = &mut self.group;
         bytes.clear();
         (*batches, *ended, *open_records) = (0, 0, 0);
     }
@@ -254,7 +264,7 @@ impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Writer")
             .field("end", &self.segment.end)
-            .field("next_batch", &self.next_batch)
+            .field("boundary", &self.boundary)
             .field("staged_bytes", &self.staged_bytes())
             .field("health", &self.health)
             .finish_non_exhaustive()

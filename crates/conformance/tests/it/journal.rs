@@ -132,6 +132,10 @@ impl Disk for GatedDisk {
         RealDisk.rename(from, to)
     }
 
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.0.pass();
         RealDisk.sync_dir(dir)

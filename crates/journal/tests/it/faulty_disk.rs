@@ -94,6 +94,10 @@ impl Disk for FaultyDisk {
         RealDisk.rename(from, to)
     }
 
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove(path)
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.strike(Op::SyncDir)?;
         RealDisk.sync_dir(dir)

@@ -7,6 +7,7 @@ mod faulty_disk;
 mod golden;
 mod open;
 mod round_trip;
+mod start;
 
 use std::{path::Path, sync::Arc};
 
