@@ -46,7 +46,10 @@ pub trait DiskFile: Send + Sync {
 }
 
 /// Fills `into` from an offset as far as the file goes, and returns how far that was.
-pub(crate) fn read_full(file: &dyn DiskFile, into: &mut [u8], offset: u64) -> io::Result<usize> {
+///
+/// # Errors
+/// What the file system says, but for interruptions, after which it is asked again.
+pub fn read_full(file: &dyn DiskFile, into: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = into.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, offset + filled as u64) {

@@ -22,7 +22,7 @@
 //! * `format`: the bytes themselves, locked by `tests/golden`.
 //! * [`disk`](Disk): the seam to the file system, so that tests can make it fail.
 //!
-//! Absent on purpose: indexes (the caller rebuilds its own while the log is replayed), threads (the caller owns
+//! Absent on purpose: indexes (the caller builds its own while the log is replayed), threads (the caller owns
 //! the one that writes), compression and encryption (`key_id` leaves room for sealed payloads).
 
 mod disk;
@@ -33,7 +33,7 @@ mod reader;
 pub mod recovery;
 mod writer;
 
-pub use disk::{Disk, DiskFile, Lock, RealDisk};
+pub use disk::{Disk, DiskFile, Lock, RealDisk, read_full};
 pub use error::{Error, Reason, ReplayError};
 pub use format::{Address, Batch, Boundary, MAX_PAYLOAD_BYTES, Record, RecordRef};
 pub use journal::{AcceptLoss, DEFAULT_SEGMENT_BYTES, Journal, Lost, Opened, Options, Progress, Recovered};

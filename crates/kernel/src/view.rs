@@ -18,10 +18,15 @@ pub enum Filter {
 impl Filter {
     /// Whether the event is wanted.
     pub fn admits(&self, event: &Event) -> bool {
+        self.admits_category(event.stream.category())
+    }
+
+    /// Whether the events of a category are wanted.
+    pub fn admits_category(&self, category: &str) -> bool {
         match self {
             Self::Everything => true,
-            Self::People => !event.stream.is_system(),
-            Self::Category(category) => event.stream.category() == category,
+            Self::People => !category.starts_with('$'),
+            Self::Category(wanted) => category == wanted,
         }
     }
 }

@@ -449,9 +449,14 @@ impl CursorUpdate {
 }
 
 impl LogPage {
+    /// How far a run of the log goes that begins after `after`.
+    fn end_of(run: &[Arc<Event>], after: Position) -> Position {
+        run.last().map_or(after, |event| event.position)
+    }
+
     /// The page of those who want only some of a run of the log that begins after `after`.
     fn of(run: Vec<Arc<Event>>, after: Position, filter: &Filter) -> Self {
-        let through = run.last().map_or(after, |event| event.position);
+        let through = Self::end_of(&run, after);
         Self { events: run.into_iter().filter(|event| filter.admits(event)).collect(), through }
     }
 }

@@ -9,6 +9,9 @@ use std::path::Path;
 
 sillage_conformance::event_store!(memory_engine, || async { memory::Memory::default() });
 sillage_conformance::event_store!(journal_engine, || async { journal::InFolder::new() });
+sillage_conformance::event_store!(journal_engine_with_small_runs, || async {
+    journal::InFolder::with_small_runs()
+});
 
 /// A property that no test asks for would be broken without notice. One that is listed and not there does
 /// not compile.

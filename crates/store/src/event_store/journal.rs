@@ -1,25 +1,30 @@
 //! The embedded default: our own append-only log, one folder, nothing beside it.
 //!
-//! One thread writes ([`writer`]); what waits goes to the disk as one group with one flush. Everything in
-//! memory ([`index`]) is derived from the log and rebuilt when it is opened.
+//! One thread writes ([`writer`]); what waits goes to the disk as one group with one flush. Where everything stands
+//! ([`index`]) is derived from the log, and can be deleted: it is kept in files beside it, so that opening the log
+//! reads only its end, and in memory for that end.
 
+mod heads;
 mod index;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-pub use sillage_journal::{AcceptLoss, Disk, Error as LogError, RealDisk, Recovered};
+pub use sillage_journal::{AcceptLoss, Disk, Error as LogError, Progress, RealDisk, Recovered};
 use sillage_journal::{Address, Batch, Journal, Opened, Options, Reader};
 use sillage_kernel::{Epoch, Event, Filter, Position, StreamName, Tenant, Timestamp, Version};
 use tokio::sync::{oneshot, watch};
 
-use self::index::Index;
+use self::heads::HotHeads;
+pub use self::index::IndexLimits;
+use self::index::{CommandSearch, Fullness, Index, Page, Upkeep};
 use self::writer::{Job, LeaseRequest, Writer};
 use super::codec::{decode_event, decode_ledger};
 use super::ledger::LedgerLimits;
@@ -59,13 +64,19 @@ impl Kind {
 }
 
 /// How a lease stands in the log.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct LeaseRecord {
     name: Box<str>,
     owner: Box<str>,
     lease: Lease,
     /// Microseconds since 1970.
     until: i64,
+}
+
+impl From<(&str, &str, Lease, Timestamp)> for LeaseRecord {
+    fn from((name, owner, lease, until): (&str, &str, Lease, Timestamp)) -> Self {
+        Self { name: name.into(), owner: owner.into(), lease, until: until.as_micros() }
+    }
 }
 
 /// How to open a journal.
@@ -75,6 +86,10 @@ pub struct JournalOptions {
     pub ledger: LedgerLimits,
     /// What to do when the log is damaged before its tail.
     pub accept_loss: AcceptLoss,
+    /// How its index is divided.
+    pub index: IndexLimits,
+    /// Is told how far the log has been read, when that takes long: when its index has to be rebuilt.
+    pub progress: Option<fn(Progress)>,
 }
 
 /// The log in a folder. Dropping it waits for the writing thread, and so for all that was queued.
@@ -103,7 +118,9 @@ impl WriterThread {
 
 /// What the writing thread shares with everybody who reads.
 struct Shared {
-    index: RwLock<Index>,
+    index: Arc<RwLock<Index>>,
+    /// Whether too much waits to be indexed on disk, as far as the writer has seen.
+    behind: AtomicBool,
     tail: Tail,
     reader: Reader,
     watermark: watch::Sender<Position>,
@@ -138,6 +155,10 @@ impl Load {
 impl Shared {
     /// Makes room in the queue, or says that there is none.
     fn reserve(&self, Load { appends, bytes }: &Load) -> Result<(), AppendError> {
+        // Looked at again, since nothing that is refused reaches the writer.
+        if self.behind.load(Ordering::Relaxed) && self.index().is_behind() {
+            return Err(AppendError::Overloaded);
+        }
         let waiting_appends = self.waiting.appends.fetch_add(*appends, Ordering::Relaxed) + appends;
         let waiting_bytes = self.waiting.bytes.fetch_add(*bytes, Ordering::Relaxed) + bytes;
         if waiting_appends > MAX_WAITING_APPENDS
@@ -208,22 +229,30 @@ impl JournalStore {
         options: JournalOptions,
         disk: Arc<dyn Disk>,
     ) -> Result<(Self, Recovered), sillage_journal::Error> {
-        let (mut index, mut sequencer) = (Index::new(options.ledger), Sequencer::default());
-        let accept_loss = options.accept_loss;
-        let journal_options = Options { accept_loss, ..Options::new(log_id) };
-        let opened =
-            Journal::open(dir, journal_options, disk, |batch| replay(&batch, &mut index, &mut sequencer))?;
+        let log_id = Journal::log_id(dir, disk.as_ref())?.unwrap_or(log_id);
+        let Replayed { opened, upkeep, leases } = replay(dir, log_id, options, disk)?;
         let Opened { writer: log, reader, recovered } = opened;
         let epoch = Epoch::from_log_id(reader.log_id());
-        let watermark = watch::Sender::new(index.head());
-        let (index, tail, failure) = (RwLock::new(index), Tail::default(), watch::Sender::default());
-        let shared = Arc::new(Shared { index, tail, reader, watermark, failure, waiting: Load::default() });
+        let index = Arc::clone(&upkeep.index);
+        let (head, recorded_at) = read(&index, |index| (index.head(), index.recorded_at()));
+        let watermark = watch::Sender::new(head);
+        let (behind, tail, failure) = (AtomicBool::new(false), Tail::default(), watch::Sender::default());
+        let waiting = Load::default();
+        let shared = Arc::new(Shared { index, behind, tail, reader, watermark, failure, waiting });
+        let heads = HotHeads::new(Arc::clone(&shared), options.index.hot_streams);
+        let mut sequencer = Sequencer::resume(heads, head, recorded_at);
+        for LeaseRecord { name, owner, lease, until } in leases.into_values() {
+            sequencer.replay_lease(name, owner, lease, Timestamp::from_micros(until));
+        }
+        let failed = |doing| move |source| LogError::Io { doing, source };
+        let background = upkeep.start().map_err(failed("start the indexing threads"))?;
         let (jobs, queue) = mpsc::channel();
-        let writer = Writer { log, sequencer, shared: Arc::clone(&shared), payload: Vec::new() };
+        let writer =
+            Writer { log, sequencer, shared: Arc::clone(&shared), background, payload: Vec::new() };
         let thread = std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.run(&queue))
-            .map_err(|source| sillage_journal::Error::Io { doing: "start the writing thread", source })?;
+            .map_err(failed("start the writing thread"))?;
         let writer = Arc::new(RwLock::new(Some(WriterThread { jobs, thread })));
         let ledger_memory = options.ledger.memory;
         Ok((Self { shared, writer, epoch, ledger_memory }, recovered))
@@ -255,35 +284,92 @@ impl JournalStore {
     }
 }
 
-/// Rebuilds what is in memory from a batch of the log.
+/// The folder of the index, in that of the log.
+const INDEX_FOLDER: &str = "index";
+
+/// A log that was read from where its runs end.
+struct Replayed {
+    opened: Opened,
+    upkeep: Upkeep,
+    leases: BTreeMap<Box<str>, LeaseRecord>,
+}
+
+/// Opens the log behind the runs that fit it, and indexes what follows.
 fn replay(
-    batch: &Batch<'_>,
-    index: &mut Index,
-    sequencer: &mut Sequencer,
-) -> Result<(), sillage_journal::ReplayError> {
-    for record in batch.records() {
-        match Kind::from_number(record.kind) {
-            Some(Kind::Event) => {
-                let event = decode_event(record.payload)?;
-                sequencer.replay(&event);
-                index.add(&event, record.address);
+    dir: &Path,
+    log_id: u128,
+    options: JournalOptions,
+    disk: Arc<dyn Disk>,
+) -> Result<Replayed, LogError> {
+    let failed = |source| LogError::Io { doing: "open the index", source };
+    let JournalOptions { ledger, accept_loss, index: limits, progress } = options;
+    let (folder, mut runs) =
+        index::open(Arc::clone(&disk), dir.join(INDEX_FOLDER), log_id).map_err(failed)?;
+    let folder = Arc::new(folder);
+    loop {
+        let (index, leases) = match Index::new(limits, ledger, &folder, runs.clone()) {
+            Ok(new) => new,
+            Err(error) if runs.pop().is_some() => {
+                tracing::warn!(%error, "an index does not read back");
+                continue;
             }
-            Some(Kind::Ledger) => {
-                let (key, _, at) = decode_ledger(record.payload)?;
-                index.ledger.insert(&key, record.address, at);
+            Err(error) => return Err(failed(error)),
+        };
+        let start = index.covered();
+        let leases = leases.into_iter().map(|lease| (lease.name.clone(), lease)).collect();
+        let index = Arc::new(RwLock::new(index));
+        let mut replay = Replay { upkeep: Upkeep { index, folder: Arc::clone(&folder) }, leases };
+        let options = Options { accept_loss, start, progress, ..Options::new(log_id) };
+        match Journal::open(dir, options, Arc::clone(&disk), |batch| replay.take(&batch)) {
+            Err(LogError::NoBoundary(_)) if runs.pop().is_some() => {
+                tracing::warn!("the log does not reach as far as its index");
             }
-            Some(Kind::Cursor) => {
-                let update: CursorUpdate = serde_json::from_slice(record.payload)?;
-                index.cursors.entry(update.reactor.clone()).or_default().apply(&update);
+            opened => {
+                let (opened, Replay { upkeep, leases }) = (opened?, replay);
+                upkeep.remove_others();
+                return Ok(Replayed { opened, upkeep, leases });
             }
-            Some(Kind::Lease) => {
-                let LeaseRecord { name, owner, lease, until } = serde_json::from_slice(record.payload)?;
-                sequencer.replay_lease(name, owner, lease, Timestamp::from_micros(until));
-            }
-            None => return Err(format!("a record of the unknown kind {}", record.kind).into()),
         }
     }
-    Ok(())
+}
+
+/// What is rebuilt from the log.
+struct Replay {
+    upkeep: Upkeep,
+    leases: BTreeMap<Box<str>, LeaseRecord>,
+}
+
+impl Replay {
+    /// Takes a batch of the log. What it fills is written as a run at once, so that memory stays bounded.
+    fn take(&mut self, batch: &Batch<'_>) -> Result<(), sillage_journal::ReplayError> {
+        let Self { upkeep, leases } = self;
+        let mut index = upkeep.index.write().unwrap_or_else(PoisonError::into_inner);
+        for record in batch.records() {
+            match Kind::from_number(record.kind) {
+                Some(Kind::Event) => index.add(&decode_event(record.payload)?, record.address),
+                Some(Kind::Ledger) => {
+                    let (key, _, at) = decode_ledger(record.payload)?;
+                    index.settle(&key, record.address, at);
+                }
+                Some(Kind::Cursor) => index.step(&serde_json::from_slice(record.payload)?),
+                Some(Kind::Lease) => {
+                    let lease: LeaseRecord = serde_json::from_slice(record.payload)?;
+                    leases.insert(lease.name.clone(), lease);
+                }
+                None => return Err(format!("a record of the unknown kind {}", record.kind).into()),
+            }
+        }
+        if index.reach(batch.end()) == Fullness::Full {
+            index.freeze(leases.values().cloned().collect());
+            drop(index);
+            upkeep.write_all();
+        }
+        Ok(())
+    }
+}
+
+fn read<T>(index: &RwLock<Index>, read: impl FnOnce(&Index) -> T) -> T {
+    read(&index.read().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl Drop for JournalStore {
@@ -335,7 +421,7 @@ impl EventStore for JournalStore {
     }
 
     fn remembers_since(&self) -> Timestamp {
-        self.shared.index().ledger.remembers_since(clock::now())
+        self.shared.index().remembers_since(clock::now())
     }
 
     fn append(&self, appends: Vec<Append>) -> BoxFuture<Vec<Result<Appended, AppendError>>> {
@@ -348,20 +434,19 @@ impl EventStore for JournalStore {
     }
 
     fn look_up(&self, keys: Vec<LedgerKey>) -> BoxFuture<Result<Vec<Option<LedgerEntry>>, StoreError>> {
-        let addresses: Vec<_> = {
+        let searches: Vec<_> = {
             let index = self.shared.index();
-            keys.iter().map(|key| index.ledger.find(key)).collect()
+            keys.iter().map(|key| index.of_command(key)).collect()
         };
         // Almost always nothing is known, and so there is nothing to read.
-        if addresses.iter().all(Option::is_none) {
+        if searches.iter().all(CommandSearch::is_hopeless) {
             return Box::pin(std::future::ready(Ok(vec![None; keys.len()])));
         }
         self.read(move |shared| {
-            let entry = |(key, address): (LedgerKey, Option<Address>)| match address {
-                Some(address) => read_ledger(&shared.reader, address, &key),
-                None => Ok(None),
+            let entry = |(key, search): (LedgerKey, CommandSearch)| {
+                search.find(|address| read_ledger(&shared.reader, address, &key))
             };
-            keys.into_iter().zip(addresses).map(entry).collect()
+            keys.into_iter().zip(searches).map(entry).collect()
         })
     }
 
@@ -374,11 +459,14 @@ impl EventStore for JournalStore {
         limit: usize,
     ) -> BoxFuture<Result<StreamPage, StoreError>> {
         let key = (tenant.clone(), stream.clone());
-        let (head, addresses) = self.shared.index().of_stream(&key, from, direction, limit);
-        if addresses.is_empty() {
-            return Box::pin(std::future::ready(Ok(StreamPage { events: Vec::new(), head })));
+        let search = self.shared.index().of_stream(key, from, direction, limit);
+        if search.is_empty() {
+            return Box::pin(std::future::ready(Ok(StreamPage { events: Vec::new(), head: search.head() })));
         }
-        self.read(move |shared| Ok(StreamPage { events: shared.read_page(&addresses)?, head }))
+        self.read(move |shared| {
+            let (head, addresses) = search.finish().map_err(unreadable)?;
+            Ok(StreamPage { events: shared.read_page(&addresses)?, head })
+        })
     }
 
     fn read_all(
@@ -391,13 +479,17 @@ impl EventStore for JournalStore {
             return Box::pin(std::future::ready(Ok(LogPage::of(run, after, &filter))));
         }
         self.read(move |shared| {
-            let addresses = shared.index().after(after, limit);
-            shared.read_page(&addresses).map(|run| LogPage::of(run, after, &filter))
+            let Page { addresses, through, .. } =
+                Page::find(&shared.index, after, &filter, limit).map_err(unreadable)?;
+            let run = shared.read_page(&addresses)?;
+            // A page without room for all of them has come as far as the last that is on it.
+            let through = if run.len() == addresses.len() { through } else { LogPage::end_of(&run, after) };
+            Ok(LogPage { events: run.into_iter().filter(|event| filter.admits(event)).collect(), through })
         })
     }
 
     fn read_cursor(&self, reactor: &str) -> BoxFuture<Result<CursorState, StoreError>> {
-        let state = self.shared.index().cursors.get(reactor).cloned().unwrap_or_default();
+        let state = self.shared.index().cursor(reactor);
         Box::pin(std::future::ready(Ok(state)))
     }
 

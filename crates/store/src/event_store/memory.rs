@@ -7,7 +7,7 @@ use std::time::Duration;
 use sillage_kernel::{Epoch, Event, Filter, Position, StreamName, Tenant, Timestamp, Version};
 use tokio::sync::watch;
 
-use super::sequencer::{Admitted, Sequencer, StreamKey};
+use super::sequencer::{Admitted, Head, Sequencer, StreamKey};
 use super::{
     Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Direction, Durability,
     EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, Positions, StoreError, StreamPage, room,
@@ -24,7 +24,7 @@ pub struct MemoryStore {
 
 #[derive(Default)]
 struct State {
-    sequencer: Sequencer,
+    sequencer: Sequencer<HashMap<StreamKey, Head>>,
     log: Vec<Arc<Event>>,
     streams: HashMap<StreamKey, Vec<Arc<Event>>>,
     ledger: HashMap<LedgerKey, LedgerEntry>,

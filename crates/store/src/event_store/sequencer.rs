@@ -2,7 +2,8 @@
 //!
 //! Invariant: what is staged is seen by later appends of the same group and by nobody else, until
 //! [`Sequencer::commit`] makes it the truth or [`Sequencer::discard`] forgets it. So a group that could not
-//! be written leaves no trace. It does no I/O; each engine with one writer runs one.
+//! be written leaves no trace. It does no I/O of its own; each engine with one writer runs one, and says where the
+//! ends of streams are known.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,15 +23,33 @@ pub(crate) type StreamKey = (Tenant, StreamName);
 
 /// The end of a stream: the version and checksum of its last event.
 #[derive(Debug, Clone, Copy, Default)]
-struct Head {
-    version: Version,
-    checksum: Checksum,
+pub(crate) struct Head {
+    pub(crate) version: Version,
+    pub(crate) checksum: Checksum,
+}
+
+/// Knows the ends of all streams, as they were committed.
+pub(crate) trait Heads {
+    /// The end of a stream, or the default for one that has no events. An error refuses the append.
+    fn get(&mut self, key: &StreamKey) -> Result<Head, StoreError>;
+    /// The stream ends there from now on.
+    fn set(&mut self, key: StreamKey, head: Head);
+}
+
+impl Heads for HashMap<StreamKey, Head> {
+    fn get(&mut self, key: &StreamKey) -> Result<Head, StoreError> {
+        Ok(Self::get(self, key).copied().unwrap_or_default())
+    }
+
+    fn set(&mut self, key: StreamKey, head: Head) {
+        self.insert(key, head);
+    }
 }
 
 /// Numbers what is appended. See the module.
 #[derive(Default)]
-pub(crate) struct Sequencer {
-    heads: HashMap<StreamKey, Head>,
+pub(crate) struct Sequencer<H> {
+    heads: H,
     leases: HashMap<Box<str>, HeldLease>,
     position: Position,
     recorded_at: Timestamp,
@@ -63,24 +82,26 @@ pub(crate) struct Admitted {
     pub(crate) appended: Appended,
 }
 
-impl Sequencer {
+impl<H: Heads> Sequencer<H> {
+    /// Goes on behind what is in the log already.
+    pub(crate) fn resume(heads: H, position: Position, recorded_at: Timestamp) -> Self {
+        let staged = Staged { position, recorded_at, ..Staged::default() };
+        Self { heads, leases: HashMap::new(), position, recorded_at, staged }
+    }
+
     /// The position of the last event that was committed.
     pub(crate) fn position(&self) -> Position {
         self.position
     }
 
-    /// Takes an event that is in the log already, in the order of the log.
-    pub(crate) fn replay(&mut self, event: &Event) {
-        let head = Head { version: event.version, checksum: event.checksum };
-        self.heads.insert((event.tenant.clone(), event.stream.clone()), head);
-        self.position = event.position;
-        self.recorded_at = self.recorded_at.max(event.recorded_at);
-        self.discard();
-    }
-
     /// Takes a lease that is in the log already, in the order of the log.
     pub(crate) fn replay_lease(&mut self, name: Box<str>, owner: Box<str>, lease: Lease, until: Timestamp) {
         self.leases.insert(name, HeldLease { owner, lease, until });
+    }
+
+    /// Every lease that was committed: its name, its owner, what its owner was given, and until when.
+    pub(crate) fn leases(&self) -> impl Iterator<Item = (&str, &str, Lease, Timestamp)> {
+        self.leases.iter().map(|(name, held)| (&**name, &*held.owner, held.lease, held.until))
     }
 
     /// Stages an append, or says why not. `known` tells what the ledger held before this group. Time never
@@ -100,19 +121,23 @@ impl Sequencer {
                 Ok(None) => {}
                 Ok(Some(entry)) => return Err(AppendError::Known(Box::new(entry))),
                 // Better no answer than a command that is let through twice.
-                Err(error) => return Err(AppendError::Unavailable(error.to_string().into())),
+                Err(error) => return Err(unavailable(error)),
             }
         }
         let Append { tenant, entries, ledger, fence: _ } = append;
+        let mut heads = Vec::with_capacity(entries.len());
         for Entry { stream, expected, events: _ } in &entries {
-            let actual = self.head(&(tenant.clone(), stream.clone())).version;
+            let head = self.head(&(tenant.clone(), stream.clone())).map_err(unavailable)?;
+            let actual = head.version;
             if !expected.holds_at(actual) {
                 return Err(AppendError::Conflict { stream: stream.clone(), expected: *expected, actual });
             }
+            heads.push(head);
         }
         // Nothing can fail from here on.
         self.staged.recorded_at = self.staged.recorded_at.max(now);
-        let events: Vec<_> = entries.into_iter().flat_map(|entry| self.number(&tenant, entry)).collect();
+        let numbered = entries.into_iter().zip(heads);
+        let events: Vec<_> = numbered.flat_map(|(entry, head)| self.number(&tenant, entry, head)).collect();
         let position = self.staged.position;
         let ledger = ledger.map(|write| settle(write, &events, position));
         if let Some((key, entry)) = &ledger {
@@ -124,7 +149,9 @@ impl Sequencer {
 
     /// What was staged is durable.
     pub(crate) fn commit(&mut self) {
-        self.heads.extend(self.staged.heads.drain());
+        for (key, head) in self.staged.heads.drain() {
+            self.heads.set(key, head);
+        }
         self.leases.extend(self.staged.leases.drain());
         self.staged.ledger.clear();
         self.position = self.staged.position;
@@ -140,18 +167,17 @@ impl Sequencer {
         self.staged.recorded_at = self.recorded_at;
     }
 
-    fn head(&self, key: &StreamKey) -> Head {
-        self.staged.heads.get(key).or_else(|| self.heads.get(key)).copied().unwrap_or_default()
+    fn head(&mut self, key: &StreamKey) -> Result<Head, StoreError> {
+        self.staged.heads.get(key).map_or_else(|| self.heads.get(key), |head| Ok(*head))
     }
 
-    /// Gives the events of an entry their positions, versions and checksums.
-    fn number(&mut self, tenant: &Tenant, entry: Entry) -> Vec<Arc<Event>> {
+    /// Gives the events of an entry their positions, versions and checksums, from the end of their stream on.
+    fn number(&mut self, tenant: &Tenant, entry: Entry, mut head: Head) -> Vec<Arc<Event>> {
         let Entry { stream, expected: _, events } = entry;
         if events.is_empty() {
             return Vec::new();
         }
         let key = (tenant.clone(), stream);
-        let mut head = self.head(&key);
         let (tenant, stream) = &key;
         let recorded_at = self.staged.recorded_at;
         let mut numbered = Vec::with_capacity(events.len());
@@ -198,6 +224,10 @@ impl Sequencer {
     fn lease(&self, name: &str) -> Option<&HeldLease> {
         self.staged.leases.get(name).or_else(|| self.leases.get(name))
     }
+}
+
+fn unavailable(error: StoreError) -> AppendError {
+    AppendError::Unavailable(error.to_string().into())
 }
 
 fn check_limits(append: &Append) -> Result<(), AppendError> {

@@ -3,6 +3,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use sillage_journal::Address;
 use sillage_kernel::{Event, Timestamp};
 use tokio::sync::oneshot;
 
+use super::heads::HotHeads;
+use super::index::{Background, Fullness};
 use super::{Kind, LeaseRecord, Load, Shared, read_ledger};
 use crate::clock;
 use crate::event_store::codec::{encode_event, encode_ledger};
@@ -62,8 +65,10 @@ struct Group {
 /// The state of the writing thread.
 pub(super) struct Writer {
     pub(super) log: sillage_journal::Writer,
-    pub(super) sequencer: Sequencer,
+    pub(super) sequencer: Sequencer<HotHeads>,
     pub(super) shared: Arc<Shared>,
+    /// Writes what this thread sets aside.
+    pub(super) background: Background,
     /// Reused for each payload.
     pub(super) payload: Vec<u8>,
 }
@@ -115,9 +120,9 @@ impl Writer {
 
     fn append(&mut self, append: Append, now: Timestamp, group: &mut Group) -> Result<Appended, AppendError> {
         let shared = &self.shared;
-        let known = |key: &LedgerKey| match shared.index().ledger.find(key) {
-            Some(address) => read_ledger(&shared.reader, address, key),
-            None => Ok(None),
+        let known = |key: &LedgerKey| {
+            let search = shared.index().of_command(key);
+            search.find(|address| read_ledger(&shared.reader, address, key))
         };
         let Admitted { events, ledger, appended } = self.sequencer.stage(append, now, known)?;
         for event in events {
@@ -189,11 +194,14 @@ impl Writer {
                 index.add(event, *address);
             }
             for (key, address) in &ledger {
-                index.ledger.insert(key, *address, now);
+                index.settle(key, *address, now);
             }
-            for update in &cursors {
-                index.cursors.entry(update.reactor.clone()).or_default().apply(update);
+            cursors.iter().for_each(|update| index.step(update));
+            if index.reach(self.log.boundary()) == Fullness::Full {
+                index.freeze(self.sequencer.leases().map(LeaseRecord::from).collect());
+                self.background.wake();
             }
+            self.shared.behind.store(index.is_behind(), Ordering::Relaxed);
         }
         if !events.is_empty() {
             self.shared.tail.extend(events.into_iter().map(|(event, _)| event));

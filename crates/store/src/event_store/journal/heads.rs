@@ -1,0 +1,62 @@
+//! The ends of streams: those that were used last in memory, the others in the log.
+//!
+//! What is in memory is what the log says, so forgetting any of it only costs a read. A stream that never was costs
+//! none, but for the few that a filter takes for another.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sillage_kernel::Version;
+
+use super::{Shared, unreadable};
+use crate::event_store::sequencer::{Head, Heads, StreamKey};
+use crate::event_store::{Direction, StoreError};
+
+/// The heads of a log.
+pub(super) struct HotHeads {
+    shared: Arc<Shared>,
+    /// Up to half of what may be kept, used since the last time it was full; and what was used before that.
+    hot: HashMap<StreamKey, Head>,
+    cooling: HashMap<StreamKey, Head>,
+    most: usize,
+}
+
+impl HotHeads {
+    pub(super) fn new(shared: Arc<Shared>, most: usize) -> Self {
+        Self { shared, hot: HashMap::new(), cooling: HashMap::new(), most }
+    }
+}
+
+impl Heads for HotHeads {
+    fn get(&mut self, key: &StreamKey) -> Result<Head, StoreError> {
+        if let Some(head) = self.hot.get(key) {
+            return Ok(*head);
+        }
+        let head = match self.cooling.remove(key) {
+            Some(head) => head,
+            None => self.shared.read_head(key)?,
+        };
+        self.set(key.clone(), head);
+        Ok(head)
+    }
+
+    fn set(&mut self, key: StreamKey, head: Head) {
+        if self.hot.len() >= (self.most / 2).max(1) {
+            self.cooling = std::mem::take(&mut self.hot);
+        }
+        self.hot.insert(key, head);
+    }
+}
+
+impl Shared {
+    /// The end of a stream, as the log says.
+    fn read_head(&self, key: &StreamKey) -> Result<Head, StoreError> {
+        let newest = Version::new(u64::MAX);
+        let search = self.index().of_stream(key.clone(), newest, Direction::Backward, 1);
+        let (_, addresses) = search.finish().map_err(unreadable)?;
+        match self.read_page(&addresses)?.first() {
+            Some(event) => Ok(Head { version: event.version, checksum: event.checksum }),
+            None => Ok(Head::default()),
+        }
+    }
+}
