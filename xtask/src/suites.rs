@@ -9,6 +9,7 @@ use crate::tools;
 type Suite = &'static [(&'static str, Words)];
 
 const BENCH: Suite = &[
+    ("the store", &["cargo", "bench", "-p", "sillage-store", "--bench", "index"]),
     ("the pieces", &["cargo", "bench", "-p", "sillage-server", "--bench", "pieces"]),
     ("the server, for release", &["cargo", "build", "--release", "-p", "sillage-server"]),
     (

@@ -13,9 +13,10 @@ use std::{
 
 use crate::{
     disk::{Disk, DiskFile, read_full},
-    error::{Error, Reason},
-    format::{Address, Flaw, MARKER_KIND, Marker, Record, RecordRef, Run, decode_record},
+    error::{Error, Reason, ReplayError},
+    format::{Address, Batch, Boundary, Flaw, MARKER_KIND, Marker, Record, RecordRef, Run, decode_record},
     journal::segment_path,
+    recovery::{scan, scan_after},
 };
 
 /// How many segment files the readers of one log keep open together; the one opened longest ago is closed first.
@@ -80,6 +81,43 @@ impl Reader {
             run.add(1, window.encoded(at, next));
             at = next;
         }
+    }
+
+    /// Shows every batch between two boundaries, in order, checked as when the log is opened. Reads one segment at a
+    /// time.
+    ///
+    /// # Errors
+    /// [`Error::NoBoundary`] or [`Error::Damaged`] when `from` is none, or what follows does not read back,
+    /// [`Error::BeyondEnd`], [`Error::Replay`], [`Error::Io`].
+    pub fn replay(
+        &self,
+        from: Boundary,
+        to: Boundary,
+        mut on_batch: impl FnMut(Batch<'_>) -> Result<(), ReplayError>,
+    ) -> Result<(), Error> {
+        let mut last = from;
+        while last.batches < to.batches {
+            let place = self.shared.locate(last.at)?;
+            let Place { base, limit, ref file } = place;
+            let len = usize::try_from(limit.offset_from(base)).expect("a segment fits the address space");
+            let mut bytes = vec![0; len];
+            let filled = read_full(file.as_ref(), &mut bytes, 0).map_err(Error::io("read a segment"))?;
+            bytes.truncate(filled);
+            let batches = if last.at == base {
+                scan(&bytes, base, last.batches + 1).batches
+            } else {
+                scan_after(&bytes, base, last).ok_or(Error::NoBoundary(last))?.batches
+            };
+            let before = last;
+            for batch in batches.into_iter().take_while(|batch| batch.number() <= to.batches) {
+                on_batch(batch).map_err(|source| Error::Replay { at: batch.address(), source })?;
+                last = batch.end();
+            }
+            if last.batches < to.batches && (last.at != limit || last == before) {
+                return Err(place.damaged(last.at, Reason::CutShort));
+            }
+        }
+        Ok(())
     }
 }
 

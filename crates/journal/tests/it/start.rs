@@ -73,6 +73,28 @@ fn from_any_boundary_the_rest_is_replayed() {
 }
 
 #[test]
+fn between_any_two_boundaries_the_batches_are_shown_again() {
+    let dir = TempDir::new().unwrap();
+    let ends = log_of_many(dir.path());
+    let Opened { reader, .. } = open_from(dir.path(), None, AcceptLoss::No, &mut Vec::new()).unwrap();
+    for from in 0..ends.len() {
+        for to in from..ends.len() {
+            let mut shown = Vec::new();
+            let result = reader.replay(ends[from], ends[to], |batch| {
+                shown.push(batch.end());
+                Ok(())
+            });
+            result.unwrap();
+            assert_eq!(shown, ends[from + 1..=to], "from {from} to {to}");
+        }
+    }
+    let beyond = Boundary { batches: ends.len() as u64, ..*ends.last().unwrap() };
+    assert!(reader.replay(ends[3], beyond, |_| Ok(())).is_err());
+    let bad = Boundary { batches: ends[3].batches + 1, ..ends[3] };
+    assert!(reader.replay(bad, beyond, |_| Ok(())).is_err());
+}
+
+#[test]
 fn what_is_no_boundary_of_this_log_is_refused_and_nothing_changes() {
     let dir = TempDir::new().unwrap();
     let ends = log_of_many(dir.path());

@@ -6,9 +6,9 @@
 
 mod heads;
 mod index;
+mod replay;
 mod writer;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -18,13 +18,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 pub use sillage_journal::{AcceptLoss, Disk, Error as LogError, Progress, RealDisk, Recovered};
-use sillage_journal::{Address, Batch, Journal, Opened, Options, Reader};
+use sillage_journal::{Address, Journal, Opened, Reader};
 use sillage_kernel::{Epoch, Event, Filter, Position, StreamName, Tenant, Timestamp, Version};
 use tokio::sync::{oneshot, watch};
 
 use self::heads::HotHeads;
 pub use self::index::IndexLimits;
-use self::index::{CommandSearch, Fullness, Index, Page, Upkeep};
+use self::index::{CommandSearch, Index, Page};
+use self::replay::Replayed;
 use self::writer::{Job, LeaseRequest, Writer};
 use super::codec::{decode_event, decode_ledger};
 use super::ledger::LedgerLimits;
@@ -230,7 +231,7 @@ impl JournalStore {
         disk: Arc<dyn Disk>,
     ) -> Result<(Self, Recovered), sillage_journal::Error> {
         let log_id = Journal::log_id(dir, disk.as_ref())?.unwrap_or(log_id);
-        let Replayed { opened, upkeep, leases } = replay(dir, log_id, options, disk)?;
+        let Replayed { opened, upkeep, leases } = replay::open(dir, log_id, options, disk)?;
         let Opened { writer: log, reader, recovered } = opened;
         let epoch = Epoch::from_log_id(reader.log_id());
         let index = Arc::clone(&upkeep.index);
@@ -245,7 +246,7 @@ impl JournalStore {
             sequencer.replay_lease(name, owner, lease, Timestamp::from_micros(until));
         }
         let failed = |doing| move |source| LogError::Io { doing, source };
-        let background = upkeep.start().map_err(failed("start the indexing threads"))?;
+        let background = upkeep.start(shared.reader.clone()).map_err(failed("start the indexing threads"))?;
         let (jobs, queue) = mpsc::channel();
         let writer =
             Writer { log, sequencer, shared: Arc::clone(&shared), background, payload: Vec::new() };
@@ -281,90 +282,6 @@ impl JournalStore {
                 .await
                 .unwrap_or_else(|error| Err(unreadable(error)))
         })
-    }
-}
-
-/// The folder of the index, in that of the log.
-const INDEX_FOLDER: &str = "index";
-
-/// A log that was read from where its runs end.
-struct Replayed {
-    opened: Opened,
-    upkeep: Upkeep,
-    leases: BTreeMap<Box<str>, LeaseRecord>,
-}
-
-/// Opens the log behind the runs that fit it, and indexes what follows.
-fn replay(
-    dir: &Path,
-    log_id: u128,
-    options: JournalOptions,
-    disk: Arc<dyn Disk>,
-) -> Result<Replayed, LogError> {
-    let failed = |source| LogError::Io { doing: "open the index", source };
-    let JournalOptions { ledger, accept_loss, index: limits, progress } = options;
-    let (folder, mut runs) =
-        index::open(Arc::clone(&disk), dir.join(INDEX_FOLDER), log_id).map_err(failed)?;
-    let folder = Arc::new(folder);
-    loop {
-        let (index, leases) = match Index::new(limits, ledger, &folder, runs.clone()) {
-            Ok(new) => new,
-            Err(error) if runs.pop().is_some() => {
-                tracing::warn!(%error, "an index does not read back");
-                continue;
-            }
-            Err(error) => return Err(failed(error)),
-        };
-        let start = index.covered();
-        let leases = leases.into_iter().map(|lease| (lease.name.clone(), lease)).collect();
-        let index = Arc::new(RwLock::new(index));
-        let mut replay = Replay { upkeep: Upkeep { index, folder: Arc::clone(&folder) }, leases };
-        let options = Options { accept_loss, start, progress, ..Options::new(log_id) };
-        match Journal::open(dir, options, Arc::clone(&disk), |batch| replay.take(&batch)) {
-            Err(LogError::NoBoundary(_)) if runs.pop().is_some() => {
-                tracing::warn!("the log does not reach as far as its index");
-            }
-            opened => {
-                let (opened, Replay { upkeep, leases }) = (opened?, replay);
-                upkeep.remove_others();
-                return Ok(Replayed { opened, upkeep, leases });
-            }
-        }
-    }
-}
-
-/// What is rebuilt from the log.
-struct Replay {
-    upkeep: Upkeep,
-    leases: BTreeMap<Box<str>, LeaseRecord>,
-}
-
-impl Replay {
-    /// Takes a batch of the log. What it fills is written as a run at once, so that memory stays bounded.
-    fn take(&mut self, batch: &Batch<'_>) -> Result<(), sillage_journal::ReplayError> {
-        let Self { upkeep, leases } = self;
-        let mut index = upkeep.index.write().unwrap_or_else(PoisonError::into_inner);
-        for record in batch.records() {
-            match Kind::from_number(record.kind) {
-                Some(Kind::Event) => index.add(&decode_event(record.payload)?, record.address),
-                Some(Kind::Ledger) => {
-                    let (key, _, at) = decode_ledger(record.payload)?;
-                    index.settle(&key, record.address, at);
-                }
-                Some(Kind::Cursor) => index.step(&serde_json::from_slice(record.payload)?),
-                Some(Kind::Lease) => {
-                    let lease: LeaseRecord = serde_json::from_slice(record.payload)?;
-                    leases.insert(lease.name.clone(), lease);
-                }
-                None => return Err(format!("a record of the unknown kind {}", record.kind).into()),
-            }
-        }
-        if index.reach(batch.end()) == Fullness::Full {
-            index.freeze(leases.values().cloned().collect());
-            drop(index);
-            upkeep.write_all();
-        }
-        Ok(())
     }
 }
 

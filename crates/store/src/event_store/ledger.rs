@@ -40,6 +40,10 @@ impl Memory {
         Self { limits, forgotten_until }
     }
 
+    pub(crate) fn limits(&self) -> LedgerLimits {
+        self.limits
+    }
+
     /// A command that was minted before this moment may have been forgotten.
     pub(crate) fn remembers_since(&self, now: Timestamp) -> Timestamp {
         self.forgotten_until.max(self.cut_off(now))

@@ -4,4 +4,5 @@
 #![cfg(test)]
 
 mod codec;
+mod journal;
 mod views;

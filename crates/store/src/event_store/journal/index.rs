@@ -10,6 +10,8 @@ mod opening;
 mod part;
 mod run;
 mod searching;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 mod writing;
 
@@ -28,7 +30,7 @@ use self::part::{Admitted, Part, Place};
 use self::run::Run;
 pub(super) use self::opening::open;
 pub(super) use self::searching::{CommandSearch, Page};
-pub(super) use self::upkeep::{Background, Upkeep};
+pub(super) use self::upkeep::{Background, Done, Upkeep};
 pub(super) use self::writing::Folder;
 use super::LeaseRecord;
 use crate::event_store::ledger::{LedgerLimits, Memory};
@@ -149,6 +151,8 @@ impl Index {
         let (frozen, cursors) = (None, HashMap::new());
         let mut index = Self { limits, key, runs, frozen, tail, cursors, memory, forgotten_to };
         checkpoint.cursors.iter().for_each(|update| index.step(update));
+        // What was too much before is so again; what is too old is so once the time is told.
+        index.forget(Timestamp::default());
         Ok((index, checkpoint.leases))
     }
 

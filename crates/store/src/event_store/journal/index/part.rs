@@ -3,6 +3,7 @@
 //! Positions in it have no gaps; the addresses of a stream are in the order of its versions.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io;
 use std::ops::Range;
 
@@ -97,10 +98,11 @@ pub(super) struct Commands {
 
 impl Commands {
     fn insert(&mut self, hash: Hash, address: Address, newest: Timestamp) {
-        if self.first.contains_key(&hash) {
-            self.more.entry(hash).or_default().push(address);
-        } else {
-            self.first.insert(hash, address);
+        match self.first.entry(hash) {
+            Entry::Occupied(_) => self.more.entry(hash).or_default().push(address),
+            Entry::Vacant(vacant) => {
+                vacant.insert(address);
+            }
         }
         self.count += 1;
         self.newest = self.newest.max(newest);

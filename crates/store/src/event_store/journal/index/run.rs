@@ -2,11 +2,12 @@
 //!
 //! A run never changes. Whatever is read of it is checked, so it answers what was written or fails.
 
+use std::fmt;
 use std::io::{self, BufReader};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use sillage_journal::{Address, Disk};
+use sillage_journal::{Address, Boundary, Disk};
 use sillage_kernel::{Filter, Position, Version};
 
 use super::blocks::{Blocks, Stretch, damaged};
@@ -88,6 +89,11 @@ impl Run {
     /// What was written as its checkpoint.
     pub(super) fn checkpoint(&self) -> io::Result<Vec<u8>> {
         read_section(&self.blocks, &self.footer, Section::Checkpoint)
+    }
+
+    /// Where it begins and ends.
+    pub(in crate::event_store::journal) fn ends(&self) -> (Boundary, Boundary) {
+        (self.header.from, self.header.to)
     }
 
     /// Whether something of it did not read back. Then it must be written anew.
@@ -181,9 +187,9 @@ impl Fixed {
 }
 
 impl Entry {
-    fn decode<'a>(rest: &mut Fields<'a>) -> io::Result<(Fixed, (&'a [u8], &'a [u8]))> {
+    fn decode<'a>(rest: &mut Fields<'a>) -> io::Result<(Fixed, [&'a [u8]; 2])> {
         let fixed = Fixed::decode(rest)?;
-        let names = (rest.bytes(fixed.tenant_bytes)?, rest.bytes(fixed.stream_bytes)?);
+        let names = [rest.bytes(fixed.tenant_bytes)?, rest.bytes(fixed.stream_bytes)?];
         Ok((fixed, names))
     }
 }
@@ -247,8 +253,14 @@ impl Run {
     }
 }
 
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(f)
+    }
+}
+
 impl Name {
-    fn is(&self, (tenant, stream): (&[u8], &[u8])) -> bool {
+    fn is(&self, [tenant, stream]: [&[u8]; 2]) -> bool {
         let (own_tenant, own_stream): &StreamKey = &self.key;
         own_tenant.as_str().as_bytes() == tenant && own_stream.as_str().as_bytes() == stream
     }

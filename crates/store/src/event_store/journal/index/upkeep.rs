@@ -9,20 +9,27 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use sillage_journal::Reader;
 use sillage_kernel::Timestamp;
 
 use super::run::Run;
 use super::writing::Folder;
-use super::{Frozen, Index};
+use super::{Frozen, Index, IndexLimits};
+use crate::event_store::journal::LeaseRecord;
+use crate::event_store::journal::replay::repair;
 
 /// How long to wait before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// How often to look for work that nobody has told of: a run that turned out to be damaged.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Keeps the runs of one index.
 #[derive(Clone)]
 pub(in crate::event_store::journal) struct Upkeep {
     pub(in crate::event_store::journal) index: Arc<RwLock<Index>>,
     pub(in crate::event_store::journal) folder: Arc<Folder>,
+    /// The log, once it is open: what is damaged is written anew from it.
+    pub(in crate::event_store::journal) reader: Option<Reader>,
 }
 
 /// The threads that do it in the background, until they are dropped.
@@ -34,8 +41,9 @@ pub(in crate::event_store::journal) struct Background {
 
 impl Upkeep {
     /// Starts the threads.
-    pub(in crate::event_store::journal) fn start(self) -> io::Result<Background> {
-        let mut background = Background { upkeep: self, wake: Vec::new(), threads: Vec::new() };
+    pub(in crate::event_store::journal) fn start(self, reader: Reader) -> io::Result<Background> {
+        let upkeep = Self { reader: Some(reader), ..self };
+        let mut background = Background { upkeep, wake: Vec::new(), threads: Vec::new() };
         let works: [(&str, Work); 2] = [("journal-merge", Self::merge), ("journal-index", Self::write)];
         for (name, work) in works {
             // One wake-up stands for all that came before it was taken.
@@ -50,12 +58,12 @@ impl Upkeep {
     }
 
     fn work(&self, woken: &Receiver<()>, work: Work, next: Option<&SyncSender<()>>) {
-        let mut patience = Duration::MAX;
+        let mut patience = LOOK;
         while woken.recv_timeout(patience) != Err(RecvTimeoutError::Disconnected) {
             patience = loop {
                 match self.done(work) {
                     Ok(Done::Something) => next.iter().for_each(|next| wake(next)),
-                    Ok(Done::Nothing) => break Duration::MAX,
+                    Ok(Done::Nothing) => break LOOK,
                     Err(Failed) => break RETRY,
                 }
             };
@@ -96,22 +104,56 @@ impl Upkeep {
 
     /// Makes one run of some, if any level has so many.
     pub(in crate::event_store::journal) fn merge(&self) -> io::Result<Done> {
+        if let Some(reader) = &self.reader
+            && repair(self, reader)? == Done::Something
+        {
+            return Ok(Done::Something);
+        }
         let Some((runs, forgotten_to, forgotten_until)) = self.read(Index::to_merge) else {
             return Ok(Done::Nothing);
         };
         let merged = Arc::new(self.folder.merge(&runs, forgotten_to, forgotten_until)?);
+        self.splice(&runs, vec![merged]);
+        Ok(Done::Something)
+    }
+
+    /// Puts runs in the place of others that cover the same. Only one thread does so.
+    fn splice(&self, old: &[Arc<Run>], new: Vec<Arc<Run>>) {
         let mut index = self.index();
-        let first = index.runs.iter().position(|run| runs.first().is_some_and(|first| Arc::ptr_eq(run, first)));
+        let first = index.runs.iter().position(|run| old.first().is_some_and(|first| Arc::ptr_eq(run, first)));
         let first = first.expect("only this thread takes runs away");
-        index.runs.splice(first..first + runs.len(), [merged]);
+        index.runs.splice(first..first + old.len(), new.iter().cloned());
         drop(index);
-        for run in runs {
+        for run in old.iter().filter(|old| new.iter().all(|new| new.path != old.path)) {
             // Whoever still reads it can go on. One that stays is removed at the next start.
             if let Err(error) = self.folder.disk.remove(&run.path) {
-                tracing::warn!(%error, "an index that was merged cannot be removed");
+                tracing::warn!(%error, "an index that is not needed any more cannot be removed");
             }
         }
-        Ok(Done::Something)
+    }
+
+    /// The oldest run that did not read back.
+    pub(in crate::event_store::journal) fn damaged(&self) -> Option<Arc<Run>> {
+        self.read(|index| index.runs.iter().find(|run| run.is_damaged()).cloned())
+    }
+
+    /// An index of the runs before that one, which merges none of them, and the leases at its beginning.
+    pub(in crate::event_store::journal) fn up_to(&self, run: &Run) -> io::Result<(Index, Vec<LeaseRecord>)> {
+        self.read(|index| {
+            let older = index.runs.iter().take_while(|older| older.header.to.at <= run.header.from.at);
+            let limits = IndexLimits { levels: 0, ..index.limits };
+            Index::new(limits, index.memory.limits(), &self.folder, older.cloned().collect())
+        })
+    }
+
+    /// Puts what another index has of the log from the beginning of that run on in its place.
+    pub(in crate::event_store::journal) fn replace(&self, run: &Arc<Run>, anew: &Self) {
+        let begins = run.header.from.at;
+        let new = anew.read(|index| {
+            let new = index.runs.iter().filter(|new| new.header.from.at >= begins);
+            new.cloned().collect()
+        });
+        self.splice(std::slice::from_ref(run), new);
     }
 
     fn read<T>(&self, read: impl FnOnce(&Index) -> T) -> T {
