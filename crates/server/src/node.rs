@@ -18,7 +18,7 @@ use sillage_gateway::{Gateway, routes};
 use sillage_kernel::Reactor;
 use sillage_runtime::{BusOptions, CommandBus, ContentKey, Projector, Reactors, Retry, Supervisor};
 use sillage_store::EventStore;
-use sillage_store::event_store::journal::{JournalOptions, JournalStore, LogError};
+use sillage_store::event_store::journal::{JournalOptions, JournalStore, LogError, Progress};
 use sillage_store::views::{Views, ViewsError};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -215,13 +215,18 @@ fn open_log(config: &Config) -> Result<Arc<dyn EventStore>, NodeError> {
     std::fs::create_dir_all(&config.data).map_err(folder)?;
     let path = config.data.join("journal");
     let log_id = uuid::Uuid::new_v4().as_u128();
-    let (store, recovered) = JournalStore::open(&path, log_id, config.journal)
+    let options = JournalOptions { progress: Some(tell_progress), ..config.journal };
+    let (store, recovered) = JournalStore::open(&path, log_id, options)
         .map_err(|source| NodeError::Log { path, source: Box::new(source) })?;
     if recovered.cut_bytes > 0 {
         tracing::warn!(bytes = recovered.cut_bytes, "the end of the log was torn, and has been cut");
     }
     tracing::info!(batches = recovered.batches, head = %store.head(), "the log is open");
     Ok(Arc::new(store))
+}
+
+fn tell_progress(Progress { done_bytes, total_bytes }: Progress) {
+    tracing::info!(done_bytes, total_bytes, "reading the log");
 }
 
 /// A log that cannot be written any more is a failure of the node. The task ends with the process at the latest.

@@ -248,8 +248,7 @@ impl JournalStore {
         let failed = |doing| move |source| LogError::Io { doing, source };
         let background = upkeep.start(shared.reader.clone()).map_err(failed("start the indexing threads"))?;
         let (jobs, queue) = mpsc::channel();
-        let writer =
-            Writer { log, sequencer, shared: Arc::clone(&shared), background, payload: Vec::new() };
+        let writer = Writer { background, log, sequencer, shared: Arc::clone(&shared), payload: Vec::new() };
         let thread = std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.run(&queue))

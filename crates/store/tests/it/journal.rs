@@ -50,7 +50,9 @@ fn whatever_happens_to_its_files_the_index_agrees_with_a_plain_model() {
                 match step {
                     Step::Append { stream, events } => log.append(stream, events).await,
                     Step::Reopen => log.reopen(|_| {}).await,
-                    Step::RemoveRun(run) => log.reopen(|log| log.with_run(run, |path| fs::remove_file(path).unwrap())).await,
+                    Step::RemoveRun(run) => {
+                        log.reopen(|log| log.with_run(run, |path| fs::remove_file(path).unwrap())).await
+                    }
                     Step::DamageRun(run, byte) => log.reopen(|log| log.damage_run(run, byte)).await,
                     Step::TearLog(bytes) => log.reopen(|log| log.tear(bytes)).await,
                     Step::Check => log.check().await,
@@ -74,9 +76,13 @@ async fn an_index_that_is_gone_or_of_another_log_is_built_anew() {
     log.reopen(|log| fs::remove_dir_all(log.index()).unwrap()).await;
     assert!(log.is_covered(), "what is read at a start is written at once, and does not stay in memory");
     log.check().await;
-    log.reopen(|log| log.runs().iter().zip(&foreign).for_each(|(path, bytes)| fs::write(path, bytes).unwrap())).await;
+    log.reopen(|log| {
+        log.runs().iter().zip(&foreign).for_each(|(path, bytes)| fs::write(path, bytes).unwrap())
+    })
+    .await;
     log.check().await;
-    log.reopen(|log| fs::write(log.index().join("0000000000000000-00000000000003e8.new"), "half").unwrap()).await;
+    log.reopen(|log| fs::write(log.index().join("0000000000000000-00000000000003e8.new"), "half").unwrap())
+        .await;
     log.check().await;
     assert!(fs::read_dir(log.index()).unwrap().all(|file| !file.unwrap().path().ends_with(".new")));
 }
@@ -211,7 +217,6 @@ async fn fresh_names_cost_no_read() {
     }
     assert!(reads() - before <= 20, "{} reads for a hundred streams that are not there", reads() - before);
 }
-
 
 /// Cursors and leases stand in the runs too: what wrote them is not read again.
 #[tokio::test(flavor = "multi_thread")]

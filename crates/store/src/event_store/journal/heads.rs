@@ -41,8 +41,12 @@ impl Heads for HotHeads {
     }
 
     fn set(&mut self, key: StreamKey, head: Head) {
-        if self.hot.len() >= (self.most / 2).max(1) {
-            self.cooling = std::mem::take(&mut self.hot);
+        let half = (self.most / 2).max(1);
+        if self.hot.len() >= half {
+            let hot = std::mem::replace(&mut self.hot, HashMap::with_capacity(half));
+            let cold = std::mem::replace(&mut self.cooling, hot);
+            // Letting go of so many takes a while, and the writer has better to do.
+            drop(std::thread::Builder::new().spawn(move || drop(cold)));
         }
         self.hot.insert(key, head);
     }

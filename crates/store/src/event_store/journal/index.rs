@@ -26,9 +26,9 @@ use sillage_kernel::ids::{MAX_NAME_BYTES, MAX_STREAM_BYTES};
 use sillage_kernel::{Event, Filter, Position, Timestamp, Version};
 
 use self::bloom::{Hash, HashKey};
+pub(super) use self::opening::open;
 use self::part::{Admitted, Part, Place};
 use self::run::Run;
-pub(super) use self::opening::open;
 pub(super) use self::searching::{CommandSearch, Page};
 pub(super) use self::upkeep::{Background, Done, Upkeep};
 pub(super) use self::writing::Folder;
@@ -128,6 +128,8 @@ pub(super) struct Index {
     memory: Memory,
     /// What was settled before this address is forgotten.
     forgotten_to: Address,
+    /// When the last command was settled.
+    settled_at: Timestamp,
 }
 
 impl Index {
@@ -148,11 +150,11 @@ impl Index {
             None => Checkpoint::default(),
         };
         let (tail, forgotten_to) = (Part::new(from, first, recorded_at), Address::default());
-        let (frozen, cursors) = (None, HashMap::new());
-        let mut index = Self { limits, key, runs, frozen, tail, cursors, memory, forgotten_to };
+        let (frozen, cursors, settled_at) = (None, HashMap::new(), Timestamp::default());
+        let mut index = Self { limits, key, runs, frozen, tail, cursors, memory, forgotten_to, settled_at };
         checkpoint.cursors.iter().for_each(|update| index.step(update));
-        // What was too much before is so again; what is too old is so once the time is told.
-        index.forget(Timestamp::default());
+        // What was too much before is so again; what is too old is so once something is settled.
+        index.forget();
         Ok((index, checkpoint.leases))
     }
 
@@ -164,7 +166,7 @@ impl Index {
     /// Remembers that the command was settled there and then.
     pub(super) fn settle(&mut self, key: &LedgerKey, address: Address, at: Timestamp) {
         self.tail.settle(key, self.key, address, at);
-        self.forget(at);
+        self.settled_at = self.settled_at.max(at);
     }
 
     /// Moves a cursor.
@@ -179,6 +181,7 @@ impl Index {
 
     /// Says that everything before the boundary is in. Answers whether the tail is full and can be set aside.
     pub(super) fn reach(&mut self, to: Boundary) -> Fullness {
+        self.forget();
         self.tail.to = to;
         let bytes = to.at.get().saturating_sub(self.tail.from.at.get());
         let full = self.tail.entries() >= self.limits.tail_entries || bytes >= self.limits.tail_bytes;
@@ -187,7 +190,7 @@ impl Index {
 
     /// Sets the tail aside to be written, and goes on with an empty one.
     pub(super) fn freeze(&mut self, leases: Vec<LeaseRecord>) {
-        let empty = Part::new(self.tail.to, self.tail.next(), self.tail.recorded_at);
+        let empty = self.tail.following();
         let part = std::mem::replace(&mut self.tail, empty);
         let cursors = self.cursors.iter().map(|(name, cursor)| (name.clone(), Arc::clone(cursor))).collect();
         let forgotten_until = self.memory.forgotten_until();
@@ -221,7 +224,8 @@ impl Index {
     }
 
     /// Forgets the commands of whole runs, the oldest first.
-    fn forget(&mut self, now: Timestamp) {
+    fn forget(&mut self) {
+        let now = self.settled_at;
         let (runs, forgotten_to) = (&self.runs, self.forgotten_to);
         let remembered = || runs.iter().map(|run| &run.header).filter(|run| run.to.at > forgotten_to);
         let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.part.command_count());

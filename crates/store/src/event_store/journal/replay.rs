@@ -47,7 +47,8 @@ pub(super) fn open(
         let start = index.covered();
         let leases = leases.into_iter().map(|lease| (lease.name.clone(), lease)).collect();
         let index = Arc::new(RwLock::new(index));
-        let mut replay = Replay { upkeep: Upkeep { index, folder: Arc::clone(&folder), reader: None }, leases };
+        let mut replay =
+            Replay { upkeep: Upkeep { index, folder: Arc::clone(&folder), reader: None }, leases };
         let options = Options { accept_loss, start, progress, ..Options::new(log_id) };
         match Journal::open(dir, options, Arc::clone(&disk), |batch| replay.take(&batch)) {
             Err(LogError::NoBoundary(_)) if runs.pop().is_some() => {

@@ -64,11 +64,12 @@ struct Group {
 
 /// The state of the writing thread.
 pub(super) struct Writer {
+    /// Writes what this thread sets aside. Before the log, so that nothing is written any more when another may open
+    /// it.
+    pub(super) background: Background,
     pub(super) log: sillage_journal::Writer,
     pub(super) sequencer: Sequencer<HotHeads>,
     pub(super) shared: Arc<Shared>,
-    /// Writes what this thread sets aside.
-    pub(super) background: Background,
     /// Reused for each payload.
     pub(super) payload: Vec<u8>,
 }

@@ -75,7 +75,8 @@ impl Log {
 
     fn over(limits: IndexLimits, disk: Arc<dyn Disk>) -> Self {
         let (folder, streams) = (TempDir::new().unwrap(), BTreeMap::new());
-        let mut log = Self { store: None, disk, limits, folder, log: Vec::new(), streams, commands: Vec::new() };
+        let mut log =
+            Self { store: None, disk, limits, folder, log: Vec::new(), streams, commands: Vec::new() };
         log.open();
         log
     }
@@ -184,7 +185,8 @@ impl Log {
     /// The files of the runs, sorted.
     pub(crate) fn runs(&self) -> Vec<PathBuf> {
         let files = fs::read_dir(self.index()).unwrap().map(|file| file.unwrap().path());
-        let mut runs: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "run")).collect();
+        let mut runs: Vec<_> =
+            files.filter(|path| path.extension().is_some_and(|end| end == "run")).collect();
         runs.sort();
         runs
     }

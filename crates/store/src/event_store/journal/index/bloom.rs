@@ -34,11 +34,13 @@ impl HashKey {
     }
 
     /// SipHash-2-4, which std offers with a key in no other way.
-    #[expect(deprecated, reason = "it is deprecated for hash maps, whose hash must not be relied on; this one is fixed")]
+    #[expect(
+        deprecated,
+        reason = "it is deprecated for hash maps, whose hash must not be relied on; this one is fixed"
+    )]
     fn hash(self, pieces: &[&[u8]]) -> Hash {
-        let [low, high] = [self.0, self.0 >> 64].map(|half| {
-            u64::try_from(half & u128::from(u64::MAX)).expect("it is masked to 64 bits")
-        });
+        let [low, high] = [self.0, self.0 >> 64]
+            .map(|half| u64::try_from(half & u128::from(u64::MAX)).expect("it is masked to 64 bits"));
         let mut hasher = std::hash::SipHasher::new_with_keys(low, high);
         pieces.iter().for_each(|piece| hasher.write(piece));
         hasher.finish()
@@ -86,8 +88,7 @@ impl Bloom {
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (words, rest) = bytes.as_chunks::<8>();
         let (buckets, left) = words.as_chunks::<WORDS>();
-        let buckets: Vec<_> =
-            buckets.iter().map(|bucket| bucket.map(u64::from_le_bytes)).collect();
+        let buckets: Vec<_> = buckets.iter().map(|bucket| bucket.map(u64::from_le_bytes)).collect();
         (!buckets.is_empty() && left.is_empty() && rest.is_empty()).then_some(Self { buckets })
     }
 

@@ -89,8 +89,19 @@ impl Header {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let Self { log_id, key, level, from, to, first, events, recorded_at, commands, newest, forgotten_until } =
-            self;
+        let Self {
+            log_id,
+            key,
+            level,
+            from,
+            to,
+            first,
+            events,
+            recorded_at,
+            commands,
+            newest,
+            forgotten_until,
+        } = self;
         let mut out = Vec::with_capacity(HEADER_BYTES);
         out.extend(MAGIC);
         out.extend(FORMAT.to_le_bytes());
@@ -189,7 +200,8 @@ pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
     pub(super) fn bytes(&mut self, len: usize) -> io::Result<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(len).ok_or_else(|| damaged("the index ends too early"))?;
+        let (taken, rest) =
+            self.0.split_at_checked(len).ok_or_else(|| damaged("the index ends too early"))?;
         self.0 = rest;
         Ok(taken)
     }

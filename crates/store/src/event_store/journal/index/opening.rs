@@ -68,7 +68,10 @@ impl Folder {
                 let ours = ends(name).is_some() || name.ends_with(UNFINISHED_SUFFIX);
                 ours && !runs.iter().any(|run| run.path == self.dir.join(name))
             };
-            names.iter().filter(|name| foreign(name)).try_for_each(|name| self.disk.remove(&self.dir.join(name)))
+            names
+                .iter()
+                .filter(|name| foreign(name))
+                .try_for_each(|name| self.disk.remove(&self.dir.join(name)))
         });
         if let Err(error) = removed {
             tracing::warn!(%error, "an index that is not needed cannot be removed");

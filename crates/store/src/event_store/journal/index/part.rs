@@ -144,6 +144,15 @@ impl Part {
         Self { from, to: from, first, places, categories, streams, commands, recorded_at }
     }
 
+    /// An empty one behind this one. It has room for as much, so that growing does not hold up who writes.
+    pub(super) fn following(&self) -> Self {
+        let mut next = Self::new(self.to, self.next(), self.recorded_at);
+        next.places.reserve(self.places.len());
+        next.streams.reserve(self.streams.len());
+        next.commands.first.reserve(self.commands.count);
+        next
+    }
+
     /// Adds the event after all that are here.
     pub(super) fn add(&mut self, event: &Event, address: Address) {
         let key = (event.tenant.clone(), event.stream.clone());

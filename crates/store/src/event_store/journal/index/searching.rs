@@ -10,8 +10,8 @@ use sillage_kernel::{Filter, Position, Version};
 
 use super::run::Run;
 use super::{Found, Index, Layer, Name};
-use crate::event_store::sequencer::StreamKey;
 use crate::event_store::journal::unreadable;
+use crate::event_store::sequencer::StreamKey;
 use crate::event_store::{Direction, LedgerKey, StoreError};
 
 /// How many events one page holds at most: what is asked for beyond comes with the next.

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use sillage_journal::{Address, Boundary, RealDisk};
 use sillage_kernel::event::Place as EventPlace;
-use sillage_kernel::{
-    Checksum, CommandId, Event, EventId, Metadata, NewEvent, Position, Timestamp, Version,
-};
+use sillage_kernel::{Checksum, CommandId, Event, EventId, Metadata, NewEvent, Position, Timestamp, Version};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -32,7 +30,8 @@ fn event(position: u64, stream: &str, version: u64) -> Event {
     let id = EventId(Uuid::from_u128(position.into()));
     let new = NewEvent::new(id, "Happened", "{}".into(), Metadata::default());
     let (position, version) = (Position::new(position), Version::new(version));
-    let (tenant, stream, recorded_at) = ("main".parse().unwrap(), stream.parse().unwrap(), second(position.get()));
+    let (tenant, stream, recorded_at) =
+        ("main".parse().unwrap(), stream.parse().unwrap(), second(position.get()));
     new.recorded(EventPlace { position, tenant, stream, version, recorded_at }, &Checksum::START)
 }
 
@@ -52,7 +51,9 @@ fn reopened(dir: &Path, limits: IndexLimits, ledger: LedgerLimits) -> Upkeep {
 fn two_runs(dir: &Path, merged_runs: usize) -> Vec<Arc<Run>> {
     let limits = IndexLimits { merged_runs, ..IndexLimits::default() };
     let upkeep = reopened(dir, limits, LedgerLimits::default());
-    for (run, names) in [["like-a", "$outcomes-é", "like-a"], ["like-b", "like-a", "shop-1"]].iter().enumerate() {
+    for (run, names) in
+        [["like-a", "$outcomes-é", "like-a"], ["like-b", "like-a", "shop-1"]].iter().enumerate()
+    {
         let mut index = upkeep.index.write().unwrap();
         let run = run as u64;
         for (n, name) in (3 * run..).zip(names) {
@@ -156,7 +157,10 @@ fn what_was_forgotten_is_never_taken_for_new_whatever_the_clocks_of_clients_say(
             for old in 3..=n {
                 let key = minted_around(old);
                 let expired = key.command_id.minted_at().unwrap() < since;
-                assert!(expired || knows(&index, old, &key), "{old} of {n} would be taken for new: {ledger:?}");
+                assert!(
+                    expired || knows(&index, old, &key),
+                    "{old} of {n} would be taken for new: {ledger:?}"
+                );
             }
         }
         let index = upkeep.index.read().unwrap();

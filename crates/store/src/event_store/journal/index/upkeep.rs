@@ -120,7 +120,8 @@ impl Upkeep {
     /// Puts runs in the place of others that cover the same. Only one thread does so.
     fn splice(&self, old: &[Arc<Run>], new: Vec<Arc<Run>>) {
         let mut index = self.index();
-        let first = index.runs.iter().position(|run| old.first().is_some_and(|first| Arc::ptr_eq(run, first)));
+        let first =
+            index.runs.iter().position(|run| old.first().is_some_and(|first| Arc::ptr_eq(run, first)));
         let first = first.expect("only this thread takes runs away");
         index.runs.splice(first..first + old.len(), new.iter().cloned());
         drop(index);

@@ -63,7 +63,8 @@ impl Folder {
         self.create(header, streams.len() as u64, |writer| {
             places.iter().try_for_each(|place| writer.place(*place))?;
             writer.end(Section::Places);
-            let hashed = streams.iter().map(|(key, postings)| (self.key.stream(&key.0, &key.1), key, postings));
+            let hashed =
+                streams.iter().map(|(key, postings)| (self.key.stream(&key.0, &key.1), key, postings));
             let mut sorted: Vec<_> = hashed.collect();
             sorted.sort_unstable_by_key(|(hash, key, _)| (*hash, *key));
             for (hash, (tenant, stream), postings) in sorted {
@@ -308,7 +309,9 @@ impl<'a> Streams<'a> {
 fn merge_streams(runs: &[Arc<Run>], writer: &mut RunWriter<'_>) -> io::Result<()> {
     let mut sources = runs.iter().map(|run| Streams::new(run)).collect::<io::Result<Vec<_>>>()?;
     while let Some((order, first)) = next_stream(&sources) {
-        let has = |source: &&mut Streams<'_>| source.current.as_ref().is_some_and(|at| at.order() == order.as_ref());
+        let has = |source: &&mut Streams<'_>| {
+            source.current.as_ref().is_some_and(|at| at.order() == order.as_ref())
+        };
         let parts = sources.iter().filter_map(|source| source.current.as_ref());
         let count = parts.filter(|at| at.order() == order.as_ref()).map(|at| at.count).sum();
         let Order { hash, tenant, stream } = &order;
