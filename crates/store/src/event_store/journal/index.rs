@@ -144,7 +144,9 @@ impl Index {
         let last = runs.last().map(|run| &run.header);
         let (from, recorded_at) = last.map_or_else(Default::default, |last| (last.to, last.recorded_at));
         let first = runs.last().map_or(Position::new(1), |run| run.next());
-        let memory = Memory::new(ledger, last.map_or_else(Timestamp::default, |last| last.forgotten_until));
+        // One that was merged later than newer ones were written may say more than they do.
+        let forgotten_until = runs.iter().map(|run| run.header.forgotten_until).max().unwrap_or_default();
+        let memory = Memory::new(ledger, forgotten_until);
         let checkpoint = match runs.last() {
             Some(run) => serde_json::from_slice(&run.checkpoint()?)?,
             None => Checkpoint::default(),

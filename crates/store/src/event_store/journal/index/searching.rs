@@ -17,7 +17,7 @@ use crate::event_store::{Direction, LedgerKey, StoreError};
 /// How many events one page holds at most: what is asked for beyond comes with the next.
 const MAX_PAGE_EVENTS: usize = 65_536;
 /// How many places one page looks at for those that are wanted.
-const MAX_PAGE_PLACES: u64 = 262_144;
+const MAX_PAGE_PLACES: u64 = 65_536;
 /// How many places are read at once at most.
 const WINDOW_PLACES: u64 = 4_096;
 

@@ -144,7 +144,8 @@ fn what_was_forgotten_is_never_taken_for_new_whatever_the_clocks_of_clients_say(
         let mut before = Timestamp::default();
         for n in 3..250 {
             if n % 40 == 0 {
-                // What the runs do not cover is replayed.
+                // Merged long after they were written, when more is forgotten. What no run covers is replayed.
+                upkeep.write_all();
                 upkeep = reopened(dir.path(), limits, ledger);
                 let covered = upkeep.index.read().unwrap().covered().unwrap().batches;
                 (covered + 1..n).for_each(|n| settle(&upkeep, n));
@@ -176,6 +177,14 @@ fn settle(upkeep: &Upkeep, n: u64) {
     if index.reach(boundary(100 * n + 50, n)) == Fullness::Full {
         index.freeze(Vec::new());
         drop(index);
-        upkeep.write_all();
+        upkeep.write().unwrap();
     }
+}
+
+#[test]
+fn runs_of_another_log_are_none_of_ours() {
+    let dir = TempDir::new().unwrap();
+    two_runs(dir.path(), 3);
+    let found = |log_id| open(Arc::new(RealDisk), dir.path().to_owned(), log_id).unwrap().1.len();
+    assert_eq!((found(0xab), found(0xac)), (2, 0));
 }

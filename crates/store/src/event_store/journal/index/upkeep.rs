@@ -73,7 +73,9 @@ impl Upkeep {
     /// Does a piece of work; a failure is told here.
     fn done(&self, work: Work) -> Result<Done, Failed> {
         work(self).map_err(|error| {
-            tracing::warn!(%error, "the index cannot be written, and is tried again later");
+            if !self.folder.is_stopped() {
+                tracing::warn!(%error, "the index cannot be written, and is tried again later");
+            }
             Failed
         })
     }

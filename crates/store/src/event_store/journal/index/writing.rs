@@ -39,6 +39,10 @@ impl Folder {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
     /// Writes a part. `checkpoint` is what else was so at its end.
     pub(super) fn write(
         &self,
