@@ -21,6 +21,7 @@
 //! * [`recovery`]: the judgement over the bytes of a segment, a pure function.
 //! * `format`: the bytes themselves, locked by `tests/golden`.
 //! * [`disk`](Disk): the seam to the file system, so that tests can make it fail.
+//! * [`testing`]: a disk in memory that loses power, from a seed.
 //!
 //! Absent on purpose: indexes (the caller builds its own while the log is replayed), threads (the caller owns
 //! the one that writes), compression and encryption (`key_id` leaves room for sealed payloads).
@@ -31,6 +32,7 @@ mod format;
 mod journal;
 mod reader;
 pub mod recovery;
+pub mod testing;
 mod writer;
 
 pub use disk::{Disk, DiskFile, Lock, RealDisk, read_full};

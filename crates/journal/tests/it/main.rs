@@ -6,6 +6,7 @@ mod faults;
 mod faulty_disk;
 mod golden;
 mod open;
+mod power;
 mod round_trip;
 mod start;
 
