@@ -1,8 +1,8 @@
 //! Opening a log: lock, replay every committed batch behind the start, cut what a crash left, start the writer.
 //!
 //! The replay reads one segment at a time, so memory is bounded by the largest segment. Before anything is shown
-//! to readers the last segment is flushed: after a crash of the process alone, whole batches may stand in the
-//! kernel's cache that the disk never got.
+//! to readers the last group is written again and flushed: after a crash of the process alone, whole batches may
+//! stand in the kernel's cache that the disk never got.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,7 +12,9 @@ use std::{
 use crate::{
     disk::{Disk, DiskFile, read_full},
     error::{Error, Reason, ReplayError},
-    format::{Address, Batch, Boundary, HeaderFlaw, SEGMENT_HEADER_BYTES, SegmentHeader},
+    format::{
+        Address, Batch, Boundary, HeaderFlaw, MARKER_BYTES, Marker, SEGMENT_HEADER_BYTES, SegmentHeader,
+    },
     reader::{Reader, Shared},
     recovery::{Scan, Tail, scan, scan_after},
     writer::{Active, Writer, cut},
@@ -398,6 +400,7 @@ impl Replay<'_> {
             self.create_segment(FIRST)?;
         }
         let active = self.active.take().expect("a segment was just made sure of");
+        write_last_group_again(&active)?;
         active.file.sync_data().map_err(Error::io("flush the last segment"))?;
         self.disk.sync_dir(self.dir).map_err(Error::io("flush the directory"))?;
         Ok((active, self.own_log_id()))
@@ -420,6 +423,31 @@ impl Replay<'_> {
     }
 }
 
+/// Writes the last group as it was read, or the header where there is none yet. If an earlier flush of it failed, be
+/// it while the log was opened, the kernel may hold it as clean although the disk never got it, and would flush
+/// nothing. What stands before it was flushed before it was written.
+fn write_last_group_again(Active { base, file, end }: &Active) -> Result<(), Error> {
+    const MARKER: u64 = MARKER_BYTES as u64;
+    let end = end.offset_from(*base);
+    let marker_at = end.saturating_sub(MARKER);
+    let marker = read_range(file.as_ref(), marker_at, end)?;
+    let marker = Marker::at_start_of(&marker, base.after(within(marker_at)));
+    let start = marker.map_or(0, |marker| marker.group_start.offset_from(*base));
+    let bytes = read_range(file.as_ref(), start, end)?;
+    file.write_all_at(&bytes, start).map_err(Error::io("write the last group again"))
+}
+
+fn read_range(file: &dyn DiskFile, from: u64, to: u64) -> Result<Vec<u8>, Error> {
+    let mut bytes = vec![0; within(to - from)];
+    let filled = read_full(file, &mut bytes, from).map_err(Error::io("read the last group"))?;
+    bytes.truncate(filled);
+    Ok(bytes)
+}
+
+fn within(offset: u64) -> usize {
+    usize::try_from(offset).expect("a segment fits the address space")
+}
+
 /// Whether a crash can have left this header: groups are written only once the header is durable.
 fn is_torn_header(bytes: &[u8], reason: Reason) -> bool {
     reason == Reason::SegmentHeader && bytes.len() <= SEGMENT_HEADER_BYTES
@@ -427,7 +455,7 @@ fn is_torn_header(bytes: &[u8], reason: Reason) -> bool {
 
 fn read_all(file: &dyn DiskFile, into: &mut Vec<u8>) -> Result<(), Error> {
     let len = file.size().map_err(Error::io("measure a segment"))?;
-    into.resize(usize::try_from(len).expect("a segment fits the address space"), 0);
+    into.resize(within(len), 0);
     let filled = read_full(file, into, 0).map_err(Error::io("read a segment"))?;
     into.truncate(filled);
     Ok(())

@@ -3,7 +3,8 @@
 //! Invariant: what a loss of power leaves of a file is what was synced, and of each later change any part: each
 //! sector reaches the plates by itself or not at all, in any order, and so do the lengths, and the names in each
 //! directory. Only what [`DiskFile::sync_data`] or [`Disk::sync_dir`] has confirmed is sure, and after a flush that
-//! failed, what it should have written is given up: programs still see it, and no later flush writes it.
+//! failed, the bytes that it should have written are given up: programs still see them, and no later flush writes
+//! them. A file that was cut is not given up: a file system that cannot keep its own books refuses all that follows.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -107,6 +108,15 @@ impl SimulatedDisk {
     /// Lets the next operation of that kind fail, once.
     pub fn fail(&self, fault: Fault) {
         self.state().faults.push(fault);
+    }
+
+    /// Lets nothing go wrong any more that has not yet.
+    pub fn calm(&self) {
+        let state = &mut *self.state();
+        state.faults.clear();
+        if state.power != Power::Off {
+            state.power = Power::On;
+        }
     }
 
     /// Starts the machine again after a crash. Files and locks that are still held from before are dead.
@@ -272,20 +282,20 @@ impl State {
         if self.faults.contains(&Fault::Sync) {
             self.faults.retain(|fault| *fault != Fault::Sync);
             let dice = &mut self.dice;
-            file.settle(file.pending.len(), &mut || dice.percent(50));
+            file.settle(file.pending.len(), &mut |part| part == Part::Cut || dice.percent(50));
             let hidden = self.lie == Some(Lie::HidesFailedSyncs);
             return if hidden { Ok(()) } else { Err(io::Error::other("a flush failed on purpose")) };
         }
         match self.lie {
             Some(Lie::SyncsLate | Lie::SyncsLastSectorFirst) => {
-                file.settle(file.promised, &mut || true);
+                file.settle(file.promised, &mut |_| true);
                 file.promised = file.pending.len();
                 if self.lie == Some(Lie::SyncsLastSectorFirst) {
                     file.keep_last_sectors();
                 }
             }
             Some(Lie::SyncsNoDirectory | Lie::HidesFailedSyncs) | None => {
-                file.settle(file.pending.len(), &mut || true);
+                file.settle(file.pending.len(), &mut |_| true);
             }
         }
         Ok(())
@@ -305,7 +315,7 @@ impl State {
         // How much of the unsynced is left differs from one time to the other: nothing, all, or anything between.
         let often = *dice.pick(&[0, 10, 50, 90, 100]);
         for file in &mut self.files {
-            file.settle(file.pending.len(), &mut || dice.percent(often));
+            file.settle(file.pending.len(), &mut |_| dice.percent(often));
             file.promised = 0;
             file.cache.clone_from(&file.durable);
         }
@@ -328,6 +338,16 @@ struct File {
     pending: Vec<Change>,
     /// How many of the changes a lying disk has confirmed already.
     promised: usize,
+}
+
+/// What reaches the plates by itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Sector,
+    /// That a file is longer.
+    Length,
+    /// That it is shorter.
+    Cut,
 }
 
 enum Change {
@@ -361,23 +381,23 @@ impl File {
     }
 
     /// Ends the way of the first `count` changes. Each of their parts is on the plates afterwards if it `reaches`.
-    fn settle(&mut self, count: usize, reaches: &mut dyn FnMut() -> bool) {
+    fn settle(&mut self, count: usize, reaches: &mut dyn FnMut(Part) -> bool) {
         // A sector may be there before the length says so; it is seen if a later length reaches over it.
         let mut len = self.durable.len();
         for change in self.pending.drain(..count) {
             match change {
                 Change::Written { first, sectors, len: then } => {
                     for (index, sector) in sectors.chunks(SECTOR_BYTES).enumerate() {
-                        if reaches() {
+                        if reaches(Part::Sector) {
                             put(&mut self.durable, first + index, sector);
                         }
                     }
-                    if then > len && reaches() {
+                    if then > len && reaches(Part::Length) {
                         len = then;
                     }
                 }
                 Change::Truncated(then) => {
-                    if reaches() {
+                    if reaches(Part::Cut) {
                         self.durable.truncate(then);
                         len = then;
                     }

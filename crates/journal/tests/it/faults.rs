@@ -110,7 +110,7 @@ fn a_group_is_one_write_and_one_flush() {
     let dir = TempDir::new().unwrap();
     let disk = FaultyDisk::default();
     let (Opened { mut writer, .. }, _) = open_small(dir.path(), Arc::new(disk.clone()));
-    assert_eq!(disk.take_log(), [Create, Write, Sync, Sync, SyncDir]);
+    assert_eq!(disk.take_log(), [Create, Write, Sync, Write, Sync, SyncDir]);
     for _ in 0..3 {
         stage(&mut writer, &["a", "b"]);
     }

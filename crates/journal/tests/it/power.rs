@@ -240,3 +240,49 @@ fn a_group_that_the_power_cut_short_is_there_in_whole_batches() {
     }
     assert_eq!(seen, BTreeSet::from([1, 2, 3, 4]), "not every outcome was tried");
 }
+
+/// A process is killed before its flush, and the flush that finds this out fails as well. The next opening must not
+/// show what only the kernel's cache has, however clean it says that is.
+#[test]
+fn what_a_failed_opening_has_seen_is_made_durable_before_it_is_shown() {
+    for seed in 0..50 {
+        let disk = SimulatedDisk::new(Dice::new(seed));
+        let open = || open_with(Path::new(DIR), Options::new(LOG_ID), Arc::new(disk.clone()));
+        let (Opened { mut writer, .. }, _) = open().unwrap();
+        let texts_then = |groups: &[&str]| groups.iter().map(|text| vec![long(text)]).collect::<Vec<_>>();
+        stage(&mut writer, &[&long("a")]);
+        writer.commit().unwrap();
+        stage(&mut writer, &[&long("b")]);
+        disk.stop_after(1);
+        writer.commit().unwrap_err();
+        drop(writer);
+        disk.restart(Crash::Kill);
+        disk.fail(Fault::Sync);
+        open().unwrap_err();
+        disk.restart(Crash::Kill);
+        let (opened, replayed) = open().unwrap();
+        assert_eq!(texts(&replayed), texts_then(&["a", "b"]));
+        drop(opened);
+        disk.restart(Crash::PowerLoss(&mut Dice::new(seed)));
+        assert_eq!(texts(&open().unwrap().1), texts_then(&["a", "b"]), "{seed}");
+    }
+}
+
+/// A segment that has no group yet is as good as its header.
+#[test]
+fn the_header_of_a_new_segment_is_made_durable_by_the_next_opening() {
+    for seed in 0..50 {
+        let disk = SimulatedDisk::new(Dice::new(seed));
+        let open = || open_with(Path::new(DIR), Options::new(LOG_ID), Arc::new(disk.clone()));
+        disk.fail(Fault::Sync);
+        open().unwrap_err();
+        disk.restart(Crash::Kill);
+        let (Opened { mut writer, .. }, _) = open().unwrap();
+        stage(&mut writer, &[&long("a")]);
+        disk.stop_after(1);
+        writer.commit().unwrap_err();
+        drop(writer);
+        disk.restart(Crash::PowerLoss(&mut Dice::new(seed)));
+        assert!(open().is_ok(), "{seed}");
+    }
+}
