@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 pub use sillage_journal::{AcceptLoss, Disk, Error as LogError, Progress, RealDisk, Recovered};
-use sillage_journal::{Address, Journal, Opened, Reader};
+use sillage_journal::{Address, DEFAULT_SEGMENT_BYTES, Journal, Opened, Reader};
 use sillage_kernel::{Epoch, Event, Filter, Position, StreamName, Tenant, Timestamp, Version};
 use tokio::sync::{oneshot, watch};
 
@@ -81,16 +81,30 @@ impl From<(&str, &str, Lease, Timestamp)> for LeaseRecord {
 }
 
 /// How to open a journal.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct JournalOptions {
     /// How long and how many commands the ledger remembers.
     pub ledger: LedgerLimits,
+    /// The size in bytes from which on a file of the log takes no further group.
+    pub segment_bytes: u64,
     /// What to do when the log is damaged before its tail.
     pub accept_loss: AcceptLoss,
     /// How its index is divided.
     pub index: IndexLimits,
     /// Is told how far the log has been read, when that takes long: when its index has to be rebuilt.
     pub progress: Option<fn(Progress)>,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        Self {
+            ledger: LedgerLimits::default(),
+            segment_bytes: DEFAULT_SEGMENT_BYTES,
+            accept_loss: AcceptLoss::No,
+            index: IndexLimits::default(),
+            progress: None,
+        }
+    }
 }
 
 /// The log in a folder. Dropping it waits for the writing thread, and so for all that was queued.
@@ -254,8 +268,7 @@ impl JournalStore {
             .spawn(move || writer.run(&queue))
             .map_err(failed("start the writing thread"))?;
         let writer = Arc::new(RwLock::new(Some(WriterThread { jobs, thread })));
-        let ledger_memory = options.ledger.memory;
-        Ok((Self { shared, writer, epoch, ledger_memory }, recovered))
+        Ok((Self { shared, writer, epoch, ledger_memory: ledger.memory }, recovered))
     }
 
     /// Hands a job to the writer and answers what it answers; `gone` if it is no more.

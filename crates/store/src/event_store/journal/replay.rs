@@ -31,7 +31,7 @@ pub(super) fn open(
     disk: Arc<dyn Disk>,
 ) -> Result<Replayed, LogError> {
     let failed = |source| LogError::Io { doing: "open the index", source };
-    let JournalOptions { ledger, accept_loss, index: limits, progress } = options;
+    let JournalOptions { ledger, segment_bytes, accept_loss, index: limits, progress } = options;
     let (folder, mut runs) =
         index::open(Arc::clone(&disk), dir.join(INDEX_FOLDER), log_id).map_err(failed)?;
     let folder = Arc::new(folder);
@@ -49,7 +49,7 @@ pub(super) fn open(
         let index = Arc::new(RwLock::new(index));
         let mut replay =
             Replay { upkeep: Upkeep { index, folder: Arc::clone(&folder), reader: None }, leases };
-        let options = Options { accept_loss, start, progress, ..Options::new(log_id) };
+        let options = Options { log_id, segment_bytes, accept_loss, start, progress };
         match Journal::open(dir, options, Arc::clone(&disk), |batch| replay.take(&batch)) {
             Err(LogError::NoBoundary(_)) if runs.pop().is_some() => {
                 tracing::warn!("the log does not reach as far as its index");
