@@ -41,6 +41,23 @@ macro_rules! fuzz {
 }
 
 const SOAK: Suite = &[
+    (
+        "a thousand crashes",
+        &[
+            "env",
+            "SILLAGE_CYCLES=1000",
+            "cargo",
+            "test",
+            "--release",
+            "-p",
+            "sillage-conformance",
+            "--test",
+            "it",
+            "crash::",
+            "--",
+            "--nocapture",
+        ],
+    ),
     ("places for finds", &["mkdir", "-p", "fuzz/corpus/frame", "fuzz/corpus/body", "fuzz/corpus/segment"]),
     ("frames", fuzz!("frame")),
     ("bodies", fuzz!("body")),

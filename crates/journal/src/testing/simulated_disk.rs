@@ -57,7 +57,7 @@ pub struct SimulatedDisk(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
-    /// Wakes whoever waits for a flush to wait, for the gate to open, or for the machine to stop.
+    /// Wakes whoever waits for an operation to wait, or for the gate to open.
     moved: Condvar,
 }
 
@@ -131,7 +131,7 @@ impl SimulatedDisk {
         }
     }
 
-    /// Lets each flush of a file wait until what is returned is dropped.
+    /// Lets each operation wait until what is returned is dropped.
     #[must_use]
     pub fn hold(&self) -> Held {
         let state = &mut *self.state();
@@ -143,7 +143,7 @@ impl SimulatedDisk {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins an operation. If the machine stops during it, the inner result says so: a change may then be half
+    /// Begins an operation, once the gate is passed. If the machine stops during it, the inner result says so: a change may then be half
     /// done, and a flush is not.
     fn begin(&self, state: &mut State, life: u64) -> io::Result<io::Result<()>> {
         let dead = || io::Error::other("the machine has stopped");
@@ -155,7 +155,6 @@ impl SimulatedDisk {
             Power::Off => Err(dead()),
             Power::OnFor(0) => {
                 state.power = Power::Off;
-                self.0.moved.notify_all();
                 Ok(Err(dead()))
             }
             Power::OnFor(left) => {
@@ -181,14 +180,14 @@ impl SimulatedDisk {
     }
 }
 
-/// Flushes wait as long as this lives.
+/// Operations wait as long as this lives.
 pub struct Held(SimulatedDisk);
 
 impl Held {
-    /// Returns once a flush waits, or the machine has stopped.
+    /// Returns once an operation waits.
     pub fn wait(&self) {
         let mut state = self.0.state();
-        while !state.awaited && state.power != Power::Off {
+        while !state.awaited {
             state = self.0.0.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -428,7 +427,7 @@ fn put(plates: &mut Vec<u8>, number: usize, sector: &[u8]) {
 
 impl Disk for SimulatedDisk {
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        let state = &mut *self.state();
+        let state = &mut *self.pass_gate();
         self.begin(state, state.life)??;
         state.directories.extend(dir.ancestors().map(Path::to_owned));
         Ok(())
@@ -444,7 +443,7 @@ impl Disk for SimulatedDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let state = &mut *self.state();
+        let state = &mut *self.pass_gate();
         let done = self.begin(state, state.life)?;
         let number = match state.find(path) {
             Ok(number) => {
@@ -467,7 +466,7 @@ impl Disk for SimulatedDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let state = &mut *self.state();
+        let state = &mut *self.pass_gate();
         let done = self.begin(state, state.life)?;
         let number = state.find(from)?;
         state.name(Naming::Renamed { from: from.to_owned(), to: to.to_owned() }, number);
@@ -475,7 +474,7 @@ impl Disk for SimulatedDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        let state = &mut *self.state();
+        let state = &mut *self.pass_gate();
         self.begin(state, state.life)??;
         if state.lie != Some(Lie::SyncsNoDirectory) {
             state.sync_names(dir);
@@ -484,7 +483,7 @@ impl Disk for SimulatedDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
-        let state = &mut *self.state();
+        let state = &mut *self.pass_gate();
         self.begin(state, state.life)??;
         let free = state.locks.insert(path.to_owned());
         let lock = || HeldLock { disk: self.clone(), path: path.to_owned(), life: state.life };
@@ -527,7 +526,7 @@ impl DiskFile for OpenFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let state = &mut *self.disk.state();
+        let state = &mut *self.disk.pass_gate();
         let done = self.disk.begin(state, self.life)?;
         let fails = state.strikes(Fault::Write);
         let part = if fails { bytes.len() * 3 / 4 } else { bytes.len() };
@@ -542,7 +541,7 @@ impl DiskFile for OpenFile {
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
-        let state = &mut *self.disk.state();
+        let state = &mut *self.disk.pass_gate();
         let done = self.disk.begin(state, self.life)?;
         state.files[self.number].truncate(within(len));
         done
