@@ -3,6 +3,7 @@
 //! [`event_store!`](crate::event_store!) turns them into tests. An engine brings a [`Fixture`].
 
 pub mod appends;
+pub mod concurrency;
 pub mod contents;
 pub mod cursors;
 pub mod durability;
@@ -118,6 +119,7 @@ macro_rules! event_store {
                 durability: nothing_is_told_before_it_is_durable;
                 durability: what_cannot_be_kept_never_was;
                 durability: a_full_queue_refuses_and_loses_nothing;
+                concurrency: many_at_once_agree_on_one_order;
                 model: random_appends_agree_with_a_model;
             }
         }

@@ -288,10 +288,10 @@ impl Truth {
                 (None, None) => continue,
             };
             if is_there {
-                ensure!(cut.is_none(), "{append:?} was kept, but {cut:?} was lost before it");
+                ensure!(cut.is_none(), "{} was kept, but {cut:?} was lost before it", told(append));
                 self.write(append);
             } else if fence == FenceHolds::Yes {
-                cut.get_or_insert(append);
+                cut.get_or_insert_with(|| told(append));
             }
         }
         Ok(())
@@ -352,6 +352,14 @@ impl Truth {
         }
         Ok(())
     }
+}
+
+/// An append in few words.
+fn told(append: &Append) -> String {
+    let entry = |Entry { stream, expected, events }: &Entry| {
+        format!("{stream} {expected:?} {:?}", Vec::from_iter(events.iter().map(|event| event.id.0)))
+    };
+    append.entries.iter().map(entry).collect::<Vec<_>>().join(", ")
 }
 
 fn holds(expected: Expected, actual: Version) -> bool {
