@@ -222,11 +222,12 @@ type Names = BTreeMap<PathBuf, usize>;
 enum Naming {
     Created(PathBuf),
     Renamed { from: PathBuf, to: PathBuf },
+    Removed(PathBuf),
 }
 
 impl Naming {
     fn directory(&self) -> Option<&Path> {
-        let (Self::Created(path) | Self::Renamed { from: _, to: path }) = self;
+        let (Self::Created(path) | Self::Renamed { from: _, to: path } | Self::Removed(path)) = self;
         path.parent()
     }
 
@@ -238,6 +239,9 @@ impl Naming {
             Self::Renamed { from, to } => {
                 names.remove(from);
                 names.insert(to.clone(), number);
+            }
+            Self::Removed(path) => {
+                names.remove(path);
             }
         }
     }
@@ -470,6 +474,14 @@ impl Disk for SimulatedDisk {
         let done = self.begin(state, state.life)?;
         let number = state.find(from)?;
         state.name(Naming::Renamed { from: from.to_owned(), to: to.to_owned() }, number);
+        done
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let state = &mut *self.pass_gate();
+        let done = self.begin(state, state.life)?;
+        let number = state.find(path)?;
+        state.name(Naming::Removed(path.to_owned()), number);
         done
     }
 

@@ -268,7 +268,7 @@ impl JournalStore {
             .spawn(move || writer.run(&queue))
             .map_err(failed("start the writing thread"))?;
         let writer = Arc::new(RwLock::new(Some(WriterThread { jobs, thread })));
-        Ok((Self { shared, writer, epoch, ledger_memory: ledger.memory }, recovered))
+        Ok((Self { shared, writer, epoch, ledger_memory: options.ledger.memory }, recovered))
     }
 
     /// Hands a job to the writer and answers what it answers; `gone` if it is no more.
