@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use sillage_kernel::{
-    CommandId, Context, Decider, Decision, DecodeError, DomainCommand, DomainEvent, Envelope, Event, Filter,
-    InvalidField, Rejection, Rows, StreamName, Tenant, Timestamp, UserId, Version, View, ViewError,
+    CommandId, Context, Decider, Decision, DomainCommand, DomainEvent, Envelope, Event, Filter, InvalidField,
+    Rejection, Rows, StreamName, Tenant, Timestamp, UserId, Version, View, ViewError,
 };
 
 /// The longest id of a target or of a like, in characters.
@@ -64,7 +64,8 @@ sillage_kernel::domain_events! {
 // --- state ----------------------------------------------------------------------------------------------
 
 /// What the decisions about a target rest on.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct LikesState {
     liked_by: BTreeSet<UserId>,
     closed: bool,
@@ -174,6 +175,7 @@ pub struct Likes;
 
 impl Decider for Likes {
     const CATEGORY: &'static str = "like";
+    const REVISION: u32 = 1;
     type State = LikesState;
     type Command = LikesCommand;
     type Event = LikesEvent;
@@ -300,7 +302,7 @@ impl View for LikesView {
 
     fn fold(event: &Event, rows: &mut dyn Rows<LikesKey, LikesRow>) -> Result<(), ViewError> {
         let tenant = &event.tenant;
-        match decode(event)? {
+        match LikesEvent::read(event)? {
             LikesEvent::LikeSetEvent(LikeSetEvent { target_id, user_id, active, count, version, .. }) => {
                 let like = LikesKey::Like(tenant.clone(), target_id.clone(), user_id);
                 if active {
@@ -323,10 +325,6 @@ impl View for LikesView {
         }
         Ok(())
     }
-}
-
-fn decode(event: &Event) -> Result<LikesEvent, DecodeError> {
-    LikesEvent::decode(&event.event_type, &event.data)
 }
 
 // --- tests ----------------------------------------------------------------------------------------------

@@ -27,8 +27,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 use sillage_kernel::{LogPosition, Position, StreamName};
 use sillage_runtime::{CommandBus, Deciders, ReactorHandle, Supervisor};
-use sillage_store::EventStore;
 use sillage_store::views::{Answer, QueryError, ViewReader};
+use sillage_store::{EventStore, Snapshots};
 
 use self::codes::{Code, Refusal};
 use self::directory::Directory;
@@ -51,6 +51,8 @@ pub struct Gateway {
     pub deciders: Deciders,
     /// The log.
     pub store: Arc<dyn EventStore>,
+    /// Saved states, so that long streams are not read from their beginning.
+    pub snapshots: Arc<Snapshots>,
     /// Open connections.
     pub hub: Arc<Hub>,
     /// Signs and checks tokens.

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
 use crate::command::{Actor, CommandId, Envelope, InvalidField, Rejection};
 use crate::event::DomainEvent;
 use crate::ids::{StreamName, Version};
@@ -23,8 +26,13 @@ pub struct Context<'a> {
 pub trait Decider: Send + Sync + 'static {
     /// The category of the streams that these rules own.
     const CATEGORY: &'static str;
-    /// What the decisions rest on.
-    type State: Default + Send + 'static;
+    /// The number of the shape of the state. Another number than that of a snapshot makes it useless: count it up
+    /// whenever the state, or how events are folded into it, changes.
+    const REVISION: u32;
+    /// After so many events a snapshot of the state is worth keeping.
+    const SNAPSHOT_EVERY: u64 = 100;
+    /// What the decisions rest on. As JSON it is what people see of the stream at some time.
+    type State: Default + Serialize + DeserializeOwned + Send + 'static;
     /// What may be asked for.
     type Command: DomainCommand;
     /// What can happen.

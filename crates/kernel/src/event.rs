@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::command::CommandId;
 use crate::ids::{Position, StreamName, Tenant, UserId, Version};
 use crate::time::Timestamp;
+use crate::upcasting::Upcaster;
 
 /// The identity of an event: a UUIDv7, minted after deciding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -235,12 +236,38 @@ pub struct DecodeError {
 
 /// The events of one kind of stream; [`domain_events!`](crate::domain_events) writes this.
 pub trait DomainEvent: Sized + Send + Sync + 'static {
+    /// All types of this kind of stream.
+    const TYPES: &'static [&'static str];
+
     /// The name of the type in the log and on the wire.
     fn event_type(&self) -> &'static str;
     /// What happened, as JSON.
     fn encode(&self) -> String;
-    /// The event that stands in the log. A type that this kind of stream does not know is an error.
+    /// What happened, from its newest shape. A type that this kind of stream does not know is an error.
     fn decode(event_type: &str, data: &str) -> Result<Self, DecodeError>;
+
+    /// How the data of older programs becomes that of this one.
+    fn upcasters() -> &'static [Upcaster] {
+        &[]
+    }
+
+    /// The number of the shape that a type has now.
+    fn schema(event_type: &str) -> u16 {
+        let own = Self::upcasters().iter().find(|upcaster| upcaster.event_type == event_type);
+        1 + own.map_or(0, |own| u16::try_from(own.steps.len()).expect("a type has few schemas"))
+    }
+
+    /// The event that stands in the log. One of another shape than the newest is an error: older ones have been
+    /// upcast before they come here, so it is from a newer program.
+    fn read(event: &Event) -> Result<Self, DecodeError> {
+        let Event { event_type, data, metadata, .. } = event;
+        let newest = Self::schema(event_type);
+        if metadata.schema == newest {
+            return Self::decode(event_type, data);
+        }
+        let reason = format!("it has schema {}, and this program knows {newest}", metadata.schema);
+        Err(DecodeError { event_type: event_type.as_ref().into(), reason })
+    }
 }
 
 #[cfg(test)]

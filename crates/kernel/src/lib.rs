@@ -15,6 +15,7 @@ mod macros;
 pub mod reactor;
 pub mod testing;
 pub mod time;
+pub mod upcasting;
 pub mod view;
 pub mod wire;
 
@@ -24,6 +25,7 @@ pub use event::{Checksum, DecodeError, Digest, DomainEvent, Event, EventId, Meta
 pub use ids::{Epoch, InvalidName, LogPosition, Position, StreamName, Tenant, UserId, Version};
 pub use reactor::{Failed, Failure, Reaction, Reactor};
 pub use time::Timestamp;
+pub use upcasting::{Upcast, Upcaster, Upcasters};
 pub use view::{Filter, Rows, View, ViewError};
 
 /// What the [`macros`] need from the libraries below, so that a domain need not name them.

@@ -18,9 +18,37 @@
 /// assert_eq!((event.event_type(), event.encode().as_str()), ("DoorOpened", r#"{"by":"alice"}"#));
 /// assert!(DoorEvent::decode("DoorClosed", "{}").is_err());
 /// ```
+///
+/// When the shape of an event changes, what stands in the log stays as it is; a function brings it to the new shape
+/// whenever it is read, from schema 1 to 2, then from 2 to 3:
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use serde_json::{Value, json};
+/// use sillage_kernel::DomainEvent;
+///
+/// #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// pub struct DoorOpened { by: String, wide: bool }
+///
+/// fn doors_opened_wide(mut data: Value) -> Value {
+///     data["wide"] = json!(true);
+///     data
+/// }
+///
+/// sillage_kernel::domain_events! {
+///     /// What can happen to a door.
+///     pub enum DoorEvent { DoorOpened }
+///     upcast { DoorOpened: [doors_opened_wide] }
+/// }
+///
+/// assert_eq!(DoorEvent::schema("DoorOpened"), 2);
+/// ```
 #[macro_export]
 macro_rules! domain_events {
-    ($(#[$doc:meta])* $vis:vis enum $name:ident { $($event:ident),+ $(,)? }) => {
+    (
+        $(#[$doc:meta])* $vis:vis enum $name:ident { $($event:ident),+ $(,)? }
+        $(upcast { $($old:ident: [$($step:path),+ $(,)?]),+ $(,)? })?
+    ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq)]
         $vis enum $name {
@@ -34,6 +62,8 @@ macro_rules! domain_events {
         })+
 
         impl $crate::DomainEvent for $name {
+            const TYPES: &'static [&'static str] = &[$(::core::stringify!($event)),+];
+
             fn event_type(&self) -> &'static str {
                 match self {
                     $(Self::$event(_) => ::core::stringify!($event),)+
@@ -59,6 +89,10 @@ macro_rules! domain_events {
                     _ => Err(wrong("the type is not known".into())),
                 }
             }
+
+            $(fn upcasters() -> &'static [$crate::Upcaster] {
+                &[$($crate::Upcaster { event_type: ::core::stringify!($old), steps: &[$($step),+] }),+]
+            })?
         }
     };
 }

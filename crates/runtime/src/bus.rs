@@ -16,8 +16,8 @@ mod shard;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
-use sillage_kernel::{Receipt, Tenant, Timestamp, UserId};
-use sillage_store::{EventStore, clock};
+use sillage_kernel::{Receipt, StreamName, Tenant, Timestamp, UserId};
+use sillage_store::{EventStore, Snapshots, clock};
 use tokio::sync::{mpsc, oneshot};
 
 use self::shard::Shard;
@@ -57,6 +57,9 @@ pub enum DispatchError {
     Broken(Arc<str>),
 }
 
+/// A stream of a tenant.
+pub(crate) type StreamKey = (Tenant, StreamName);
+
 /// A receipt and the person it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
@@ -83,6 +86,8 @@ pub struct BusOptions {
     pub streams_in_memory: usize,
     /// What time it is.
     pub now: fn() -> Timestamp,
+    /// Where states are saved, so that long streams are not read from their beginning.
+    pub snapshots: Option<Arc<Snapshots>>,
     /// Watches over the shards.
     pub supervisor: Supervisor,
 }
@@ -90,7 +95,8 @@ pub struct BusOptions {
 impl Default for BusOptions {
     fn default() -> Self {
         let shards = std::thread::available_parallelism().map_or(2, usize::from);
-        Self { shards, streams_in_memory: 16_384, now: clock::now, supervisor: Supervisor::default() }
+        let (now, snapshots, supervisor) = (clock::now, None, Supervisor::default());
+        Self { shards, streams_in_memory: 16_384, now, snapshots, supervisor }
     }
 }
 

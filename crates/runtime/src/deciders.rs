@@ -10,7 +10,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use sillage_kernel::{
     ContentHash, Context, Decider, Decision, DecodeError, DomainCommand, DomainEvent, Envelope, Event,
-    InvalidField, Rejection, SideEntry, StreamName, Version,
+    InvalidField, Rejection, SideEntry, StreamName, Upcasters, Version,
 };
 use sillage_store::clock;
 
@@ -27,8 +27,14 @@ pub(crate) trait Rules: Send + Sync {
     fn category(&self) -> &'static str;
     fn names(&self) -> &'static [&'static str];
     fn decode(&self, name: &str, data: &str, envelope: &Envelope) -> Result<Decoded, InvalidField>;
+    fn revision(&self) -> u32;
+    fn snapshot_every(&self) -> u64;
     fn new_state(&self) -> State;
     fn replay(&self, state: &mut State, event: &Event) -> Result<(), DecodeError>;
+    /// The state as JSON.
+    fn save(&self, state: &State) -> serde_json::Result<String>;
+    /// The state that was saved by the same revision; an error if it was not.
+    fn restore(&self, saved: &str) -> serde_json::Result<State>;
     /// Decides, and takes the decision into the state at once. A decision that needs another stream to be
     /// what it is not is refused as its side entry says; `elsewhere` is what is known of such a stream.
     fn decide(
@@ -62,10 +68,17 @@ pub(crate) struct Decoded {
     payload: Payload,
 }
 
-/// A decision as it will be stored: type and data of each event.
+/// A decision as it will be stored.
 pub(crate) struct Decided {
-    pub(crate) events: Vec<(&'static str, String)>,
+    pub(crate) events: Vec<DecidedEvent>,
     pub(crate) others: Vec<SideEntry>,
+}
+
+/// An event of a decision.
+pub(crate) struct DecidedEvent {
+    pub(crate) event_type: &'static str,
+    pub(crate) schema: u16,
+    pub(crate) data: String,
 }
 
 struct RulesOf<D>(PhantomData<fn() -> D>);
@@ -85,14 +98,29 @@ impl<D: Decider> Rules for RulesOf<D> {
         Ok(Decoded { target, content, payload: Box::new(command) })
     }
 
+    fn revision(&self) -> u32 {
+        D::REVISION
+    }
+
+    fn snapshot_every(&self) -> u64 {
+        D::SNAPSHOT_EVERY
+    }
+
     fn new_state(&self) -> State {
         Box::<D::State>::default()
     }
 
     fn replay(&self, state: &mut State, event: &Event) -> Result<(), DecodeError> {
-        let event = D::Event::decode(&event.event_type, &event.data)?;
-        D::evolve(own::<D::State>(state), &event);
+        D::evolve(own::<D::State>(state), &D::Event::read(event)?);
         Ok(())
+    }
+
+    fn save(&self, state: &State) -> serde_json::Result<String> {
+        serde_json::to_string(state.downcast_ref::<D::State>().expect("a state stays with its own rules"))
+    }
+
+    fn restore(&self, saved: &str) -> serde_json::Result<State> {
+        Ok(Box::new(serde_json::from_str::<D::State>(saved)?))
     }
 
     fn decide(
@@ -109,7 +137,11 @@ impl<D: Decider> Rules for RulesOf<D> {
         if let Some(SideEntry { otherwise, .. }) = unmet {
             return Err(otherwise.clone());
         }
-        let stored = events.iter().map(|event| (event.event_type(), event.encode())).collect();
+        let stored = |event: &D::Event| {
+            let event_type = event.event_type();
+            DecidedEvent { event_type, schema: D::Event::schema(event_type), data: event.encode() }
+        };
+        let stored = events.iter().map(stored).collect();
         events.iter().for_each(|event| D::evolve(state, event));
         Ok(Decided { events: stored, others })
     }
@@ -127,6 +159,8 @@ pub struct ContentKey(pub [u8; 32]);
 /// All commands that can be sent.
 pub struct Deciders {
     by_name: HashMap<&'static str, Arc<dyn Rules>>,
+    by_category: HashMap<&'static str, Arc<dyn Rules>>,
+    upcasters: Upcasters,
     key: ContentKey,
 }
 
@@ -156,7 +190,8 @@ pub enum DecodeCommandError {
 impl Deciders {
     /// No commands yet.
     pub fn new(key: ContentKey) -> Self {
-        Self { by_name: HashMap::new(), key }
+        let (by_name, by_category) = Default::default();
+        Self { by_name, by_category, upcasters: Upcasters::default(), key }
     }
 
     /// Adds the rules of one kind of stream. Panics when the name of a command is taken: two systems of one
@@ -168,7 +203,24 @@ impl Deciders {
             let taken = self.by_name.insert(name, Arc::clone(&rules));
             assert!(taken.is_none(), "two systems have a command {name}");
         }
+        let taken = self.by_category.insert(rules.category(), rules);
+        assert!(taken.is_none(), "two systems have the streams of {}", D::CATEGORY);
+        self.upcasters = self.upcasters.with::<D::Event>();
         self
+    }
+
+    /// What all systems know about their old events.
+    pub fn upcasters(&self) -> &Upcasters {
+        &self.upcasters
+    }
+
+    /// Whether a decider owns the streams of that category.
+    pub fn owns(&self, category: &str) -> bool {
+        self.by_category.contains_key(category)
+    }
+
+    pub(crate) fn rules_of(&self, category: &str) -> Option<&Arc<dyn Rules>> {
+        self.by_category.get(category)
     }
 
     /// The command that a message means.

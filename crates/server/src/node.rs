@@ -17,9 +17,10 @@ use sillage_gateway::tokens::{Keys, TokenError};
 use sillage_gateway::{Gateway, routes};
 use sillage_kernel::Reactor;
 use sillage_runtime::{BusOptions, CommandBus, ContentKey, Projector, Reactors, Retry, Supervisor};
-use sillage_store::EventStore;
 use sillage_store::event_store::journal::{JournalOptions, JournalStore, LogError, Progress};
+use sillage_store::event_store::upcasting::Upcasting;
 use sillage_store::views::{Views, ViewsError};
+use sillage_store::{EventStore, Snapshots};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -96,6 +97,9 @@ pub enum NodeError {
     /// The views cannot be opened.
     #[error(transparent)]
     Views(#[from] ViewsError),
+    /// The snapshots cannot be written: look at the disk.
+    #[error("the file of the snapshots cannot be used: {0}")]
+    Snapshots(rusqlite::Error),
     /// The keys cannot be read or made.
     #[error(transparent)]
     Keys(#[from] TokenError),
@@ -129,14 +133,21 @@ enum Stop {
 impl Node {
     /// Starts everything, and returns once requests are taken. It is ready a little later: see `/readyz`.
     pub async fn start(config: Config) -> Result<Self, NodeError> {
-        let store = open_log(&config)?;
+        let stored = open_log(&config)?;
         let keys = Arc::new(Keys::open(&config.keys_file())?);
+        let deciders = systems::deciders(ContentKey(keys.content_key()));
+        let store = Upcasting::over(stored, deciders.upcasters().clone());
+        let snapshots = Arc::new(open_snapshots(&config)?);
         let views = open_views(&config, store.as_ref())?;
         let directory = Arc::new(Directory::default());
         let hub = Hub::new(Arc::clone(&store), Arc::clone(&directory), config.bounds);
         let supervisor = Supervisor::default();
         watch_the_log(&supervisor, store.as_ref());
-        let bus_options = BusOptions { supervisor: supervisor.clone(), ..BusOptions::default() };
+        let bus_options = BusOptions {
+            snapshots: Some(Arc::clone(&snapshots)),
+            supervisor: supervisor.clone(),
+            ..BusOptions::default()
+        };
         let bus = CommandBus::start(Arc::clone(&store), Arc::clone(&hub) as _, bus_options);
 
         let view_reader = views.reader();
@@ -152,8 +163,9 @@ impl Node {
 
         let gateway = Arc::new(Gateway {
             bus,
-            deciders: systems::deciders(ContentKey(keys.content_key())),
+            deciders,
             store,
+            snapshots,
             hub,
             keys,
             directory,
@@ -239,6 +251,10 @@ fn watch_the_log(supervisor: &Supervisor, store: &dyn EventStore) {
 
 fn open_views(config: &Config, store: &dyn EventStore) -> Result<Views, NodeError> {
     Ok(systems::views().open(&config.data.join("views.sqlite"), &store.epoch(), store.head())?)
+}
+
+fn open_snapshots(config: &Config) -> Result<Snapshots, NodeError> {
+    Snapshots::open(&config.data.join("snapshots.sqlite")).map_err(NodeError::Snapshots)
 }
 
 async fn listen(

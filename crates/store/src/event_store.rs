@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod memory;
 mod sequencer;
 mod tail;
+pub mod upcasting;
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -1,10 +1,11 @@
 //! Where events are kept, and where views keep their rows.
 //!
 //! [`event_store`] is the contract; the folder beside it holds its engines. [`subscription`] follows any
-//! engine. [`views`] is the SQLite file beside each node, which can always be thrown away and rebuilt.
+//! engine. [`views`] and [`snapshots`] are SQLite files beside each node, which can always be thrown away.
 
 pub mod clock;
 pub mod event_store;
+pub mod snapshots;
 pub mod subscription;
 pub mod views;
 
@@ -13,4 +14,5 @@ pub use event_store::{
     Features, Fence, Lease, LedgerEntry, LedgerKey, LedgerWrite, LogPage, Mode, Parked, ParkedBecause,
     StoreError, StreamPage, Verdict,
 };
+pub use snapshots::{Snapshot, SnapshotOf, Snapshots};
 pub use subscription::Subscription;

@@ -9,6 +9,7 @@ mod memory;
 use std::path::Path;
 
 sillage_conformance::event_store!(memory_engine, || async { memory::Memory::default() });
+sillage_conformance::event_store!(memory_engine_upcast, || async { memory::Upcast::default() });
 sillage_conformance::event_store!(journal_engine, || async { journal::InFolder::new() });
 sillage_conformance::event_store!(journal_engine_with_small_runs, || async {
     journal::InFolder::with_small_runs()

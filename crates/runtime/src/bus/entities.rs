@@ -2,18 +2,19 @@
 
 use std::collections::HashMap;
 
-use sillage_kernel::{StreamName, Tenant, Version};
+use sillage_kernel::Version;
 
+use super::StreamKey;
 use super::shard::Pending;
 use crate::deciders::State;
-
-/// A stream of a tenant.
-pub(super) type StreamKey = (Tenant, StreamName);
+use crate::replay::Replayed;
 
 /// A stream as it will be once all that is on its way to the disk is there.
 pub(super) struct Entity {
     pub(super) state: State,
     pub(super) version: Version,
+    /// At which version the next snapshot is due.
+    pub(super) snapshot_due: Version,
     /// How many decisions are on their way.
     pub(super) in_flight: usize,
     pub(super) trust: Trust,
@@ -50,8 +51,11 @@ impl Entities {
         Self { by_key: HashMap::new(), limit: limit.max(1), turn: 0 }
     }
 
-    pub(super) fn insert(&mut self, key: StreamKey, state: State, version: Version) {
-        let entity = Entity { state, version, in_flight: 0, trust: Trust::Good, last_turn: self.turn };
+    pub(super) fn insert(&mut self, key: StreamKey, replayed: Replayed) {
+        let version = replayed.version();
+        let Replayed { state, last: _, snapshot_due } = replayed;
+        let (trust, last_turn) = (Trust::Good, self.turn);
+        let entity = Entity { state, version, snapshot_due, in_flight: 0, trust, last_turn };
         self.by_key.insert(key, entity);
     }
 

@@ -7,31 +7,27 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use sillage_kernel::Version;
 use sillage_store::event_store::BoxFuture;
-use sillage_store::{Direction, EventStore};
+use sillage_store::{EventStore, SnapshotOf, Snapshots};
 
-use super::DispatchError;
-use super::entities::StreamKey;
-use super::outcome::{PANICKED, broken, unreadable};
+use super::outcome::not_replayed;
 use super::shard::Pending;
-use crate::deciders::{Rules, State};
+use super::{DispatchError, StreamKey};
+use crate::deciders::Rules;
+use crate::replay::{Last, Replayed, Until, due_after, replay, snapshot_of};
 
 /// How many streams are read at the same time; the next ones wait until one of them is done.
 const LOADS_AT_ONCE: usize = 32;
-/// How many events of a stream are read at once. Between two such pages the shard does everything else.
-const LOAD_PAGE: usize = 256;
 /// How many commands wait for streams; at that number the shard takes no more, until some are read.
 const WAITING_FOR_LOADS: usize = 4_096;
 
-/// A state and the version of the stream that it is of.
-type Read = Result<(State, Version), DispatchError>;
+/// A stream as it was read.
+type Read = Result<Replayed, DispatchError>;
 
 /// A stream that was read, or could not be, and the commands that waited for it.
 pub(super) struct Loaded {
@@ -43,6 +39,7 @@ pub(super) struct Loaded {
 /// The reading of a shard. A stream is in `waiting` and in one of `queued`, `reading` and `done`, or nowhere.
 pub(super) struct Loads {
     store: Arc<dyn EventStore>,
+    snapshots: Option<Arc<Snapshots>>,
     waiting: HashMap<StreamKey, Vec<Pending>>,
     /// How many commands are in `waiting`.
     commands: usize,
@@ -52,9 +49,10 @@ pub(super) struct Loads {
 }
 
 impl Loads {
-    pub(super) fn new(store: Arc<dyn EventStore>) -> Self {
+    pub(super) fn new(store: Arc<dyn EventStore>, snapshots: Option<Arc<Snapshots>>) -> Self {
         Self {
             store,
+            snapshots,
             waiting: HashMap::new(),
             commands: 0,
             queued: VecDeque::new(),
@@ -106,9 +104,9 @@ impl Loads {
         while self.reading.len() < LOADS_AT_ONCE
             && let Some((stream, rules)) = self.queued.pop_front()
         {
-            let store = Arc::clone(&self.store);
+            let (store, snapshots) = (Arc::clone(&self.store), self.snapshots.clone());
             self.reading.push(Box::pin(async move {
-                let read = load(store.as_ref(), &stream, rules.as_ref()).await;
+                let read = load(store.as_ref(), snapshots.as_deref(), &stream, rules.as_ref()).await;
                 (stream, read)
             }));
         }
@@ -126,20 +124,24 @@ impl Loads {
     }
 }
 
-/// The state and version of a stream, from all its events.
-async fn load(store: &dyn EventStore, (tenant, stream): &StreamKey, rules: &dyn Rules) -> Read {
-    let (mut state, mut version) = (rules.new_state(), Version::ZERO);
-    loop {
-        let page = store.read_stream(tenant, stream, version.next(), Direction::Forward, LOAD_PAGE).await;
-        let page = page.map_err(|error| unreadable(&error))?;
-        for event in &page.events {
-            let replay = AssertUnwindSafe(|| rules.replay(&mut state, event));
-            let replayed = catch_unwind(replay).map_err(|_| DispatchError::Broken(broken(PANICKED)))?;
-            replayed.map_err(|error| DispatchError::Broken(broken(error)))?;
-            version = event.version;
-        }
-        if version >= page.head {
-            return Ok((state, version));
-        }
+/// The state of a stream, of which a snapshot is kept if one was due.
+async fn load(
+    store: &dyn EventStore,
+    snapshots: Option<&Snapshots>,
+    key: &StreamKey,
+    rules: &dyn Rules,
+) -> Read {
+    let replayed = replay(store, snapshots, key, rules, Until::End).await;
+    let mut replayed = replayed.map_err(|error| not_replayed(&error))?;
+    if let Some(snapshots) = snapshots
+        && let Some(Last { version, event, .. }) = replayed.last
+        && version >= replayed.snapshot_due
+        && snapshots.has_room()
+        && let Some(snapshot) = snapshot_of(rules, &replayed.state, version, event)
+    {
+        replayed.snapshot_due = due_after(rules, version, snapshot.state.len());
+        let (tenant, stream) = key.clone();
+        snapshots.offer(SnapshotOf { tenant, stream, revision: rules.revision() }, snapshot);
     }
+    Ok(replayed)
 }

@@ -12,10 +12,11 @@ use sillage_store::{Append, Entry, LedgerKey, LedgerWrite, StoreError, Verdict};
 use uuid::Builder;
 
 use super::DispatchError;
-use crate::deciders::{Command, Decided};
+use crate::deciders::{Command, Decided, DecidedEvent};
+use crate::replay::ReplayError;
 
-/// What a mistake in the rules of a stream is called.
-pub(super) const PANICKED: &str = "the rules have panicked";
+/// The shape of what is not an event of a decider's own streams.
+const FIRST_SCHEMA: u16 = 1;
 
 /// Mints event ids: UUIDv7 of a time, with random bits that only need to differ.
 pub(super) struct EventIds {
@@ -71,24 +72,27 @@ pub(super) fn append_of(
     let metadata = Metadata {
         command_id: Some(envelope.command_id),
         user_id: Some(envelope.actor.user_id.clone()),
-        schema: 1,
+        schema: FIRST_SCHEMA,
         traceparent: envelope.traceparent.clone(),
         ..Metadata::default()
     };
-    let mut event =
-        |event_type: &str, data: String| NewEvent::new(ids.next(now), event_type, data, metadata.clone());
+    let mut event = |event_type: &str, schema: u16, data: String| {
+        NewEvent::new(ids.next(now), event_type, data, Metadata { schema, ..metadata.clone() })
+    };
     let mut entries = Vec::with_capacity(2);
     let verdict = match decided {
         Ok(Decided { events, others }) if !(events.is_empty() && others.is_empty()) => {
-            let events = events.into_iter().map(|(event_type, data)| event(event_type, data)).collect();
+            let own = |DecidedEvent { event_type, schema, data }| event(event_type, schema, data);
+            let events = events.into_iter().map(own).collect();
             entries.push(Entry {
                 stream: command.stream.clone(),
                 expected: Expected::Exactly(version),
                 events,
             });
             entries.extend(others.into_iter().map(|SideEntry { stream, expected, otherwise: _, events }| {
-                let events =
-                    events.into_iter().map(|(event_type, data)| event(&event_type, data.as_ref().to_owned()));
+                let events = events
+                    .into_iter()
+                    .map(|(event_type, data)| event(&event_type, FIRST_SCHEMA, data.as_ref().to_owned()));
                 Entry { stream, expected, events: events.collect() }
             }));
             Verdict::Applied
@@ -97,6 +101,7 @@ pub(super) fn append_of(
             let rejection = without_events.err();
             let outcome = event(
                 if rejection.is_some() { "CommandRejectedEvent" } else { "CommandUnchangedEvent" },
+                FIRST_SCHEMA,
                 outcome_data(command, rejection.as_ref()),
             );
             let stream = StreamName::outcomes_of(&envelope.actor.user_id);
@@ -125,6 +130,14 @@ fn outcome_data(command: &Command, rejection: Option<&Rejection>) -> String {
 /// What an error of a broken rule or log is called.
 pub(super) fn broken(what: impl std::fmt::Display) -> Arc<str> {
     what.to_string().into()
+}
+
+/// What is answered when a stream cannot be replayed.
+pub(super) fn not_replayed(error: &ReplayError) -> DispatchError {
+    match error {
+        ReplayError::Store(error) => unreadable(error),
+        ReplayError::Broken(why) => DispatchError::Broken(broken(why)),
+    }
 }
 
 /// What is answered when the log cannot be read.

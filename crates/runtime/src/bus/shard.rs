@@ -5,18 +5,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use sillage_kernel::{ContentHash, Context, Outcome, Receipt, Rejection, Timestamp, Version};
-use sillage_store::{Append, AppendError, Appended, EventStore, LedgerKey};
+use sillage_store::{Append, AppendError, Appended, EventStore, LedgerKey, Snapshot, SnapshotOf, Snapshots};
 use tokio::sync::mpsc;
 use tracing::{Span, field};
 
-use super::entities::{Entities, StreamKey, Trust};
+use super::entities::{Entities, Entity, Trust};
 use super::loads::{Loaded, Loads};
-use super::outcome::{EventIds, PANICKED, append_of, broken, ledger_key, unreadable};
+use super::outcome::{EventIds, append_of, broken, ledger_key, unreadable};
 use super::{
-    BusOptions, DispatchError, MAX_ATTEMPTS, MAX_WAITERS, ReceiptSink, Reply, Settled, Submission,
+    BusOptions, DispatchError, MAX_ATTEMPTS, MAX_WAITERS, ReceiptSink, Reply, Settled, StreamKey, Submission,
     TURN_COMMANDS, TURNS_IN_FLIGHT,
 };
 use crate::deciders::{Command, Elsewhere, State};
+use crate::replay::{PANICKED, due_after, snapshot_of};
 use crate::station;
 
 /// A command that has no outcome yet.
@@ -27,6 +28,8 @@ pub(super) struct Pending {
     /// The stream of a side entry that was not as the last decision needed it.
     elsewhere: Option<Elsewhere>,
     append_span: Span,
+    /// The state after it, if a snapshot was due. It is kept once the command is durable.
+    snapshot: Option<Snapshot>,
 }
 
 /// Whoever waits for a command; a resend while it is on its way joins the first.
@@ -49,6 +52,7 @@ struct Flight {
 
 pub(super) struct Shard {
     store: Arc<dyn EventStore>,
+    snapshots: Option<Arc<Snapshots>>,
     sink: Arc<dyn ReceiptSink>,
     now: fn() -> Timestamp,
     ids: EventIds,
@@ -64,8 +68,9 @@ pub(super) struct Shard {
 impl Shard {
     pub(super) fn new(store: Arc<dyn EventStore>, sink: Arc<dyn ReceiptSink>, options: &BusOptions) -> Self {
         Self {
-            loads: Loads::new(Arc::clone(&store)),
+            loads: Loads::new(Arc::clone(&store), options.snapshots.clone()),
             store,
+            snapshots: options.snapshots.clone(),
             sink,
             now: options.now,
             ids: EventIds::new(),
@@ -147,8 +152,8 @@ impl Shard {
             Some(waiters) => waiters.replies.push(reply),
             None => {
                 self.waiters.insert(key.clone(), Waiters { content, replies: vec![reply] });
-                let append_span = Span::none();
-                return Some(Pending { command, key, attempts: 0, elsewhere: None, append_span });
+                let (elsewhere, append_span, snapshot) = (None, Span::none(), None);
+                return Some(Pending { command, key, attempts: 0, elsewhere, append_span, snapshot });
             }
         }
         None
@@ -159,8 +164,8 @@ impl Shard {
         let mut commands = Vec::new();
         for Loaded { stream, read, waited } in self.loads.take() {
             match read {
-                Ok((state, version)) => {
-                    self.entities.insert(stream, state, version);
+                Ok(replayed) => {
+                    self.entities.insert(stream, replayed);
                     commands.extend(waited);
                 }
                 Err(error) => waited.iter().for_each(|pending| self.refuse(&pending.key, &error)),
@@ -190,6 +195,8 @@ impl Shard {
             match decide_one(&pending, &mut entity.state, entity.version, now, &mut self.ids) {
                 Ok((append, version)) => {
                     (entity.version, entity.in_flight) = (version, entity.in_flight + 1);
+                    pending.snapshot =
+                        due_snapshot(self.snapshots.as_deref(), &pending.command, entity, &append);
                     let traceparent = pending.command.envelope.traceparent.as_deref();
                     pending.append_span = station!("append", traceparent);
                     turn.commands.push(pending);
@@ -230,6 +237,11 @@ impl Shard {
             entity.in_flight -= 1;
             match result {
                 Ok(Appended { receipt, position: _ }) => {
+                    if let (Some(snapshots), Some(snapshot)) = (&self.snapshots, pending.snapshot.take()) {
+                        let revision = pending.command.rules.revision();
+                        let (tenant, stream) = stream.clone();
+                        snapshots.offer(SnapshotOf { tenant, stream, revision }, snapshot);
+                    }
                     let receipt = receipt.expect("every command is written to the ledger");
                     self.answer(&pending.key, receipt);
                 }
@@ -327,6 +339,23 @@ async fn front(flights: &mut VecDeque<Flight>) -> Vec<Result<Appended, AppendErr
         Some(flight) => flight.results.as_mut().await,
         None => std::future::pending().await,
     }
+}
+
+/// A snapshot of the state that the append leads to, if one is due and would be taken.
+fn due_snapshot(
+    snapshots: Option<&Snapshots>,
+    command: &Command,
+    entity: &mut Entity,
+    append: &Append,
+) -> Option<Snapshot> {
+    if entity.version < entity.snapshot_due || !snapshots?.has_room() {
+        return None;
+    }
+    let last = append.entries.iter().find(|entry| entry.stream == command.stream)?.events.last()?;
+    let snapshot = snapshot_of(command.rules.as_ref(), &entity.state, entity.version, last.id);
+    let bytes = snapshot.as_ref().map_or(0, |snapshot| snapshot.state.len());
+    entity.snapshot_due = due_after(command.rules.as_ref(), entity.version, bytes);
+    snapshot
 }
 
 fn stream_key(command: &Command) -> StreamKey {

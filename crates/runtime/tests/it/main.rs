@@ -4,6 +4,7 @@
 
 mod bus;
 mod faulty;
+mod history;
 mod loading;
 mod names;
 mod panics;

@@ -55,6 +55,7 @@ fn stream_of(name: &str) -> StreamName {
 
 impl Decider for Accounts {
     const CATEGORY: &'static str = "account";
+    const REVISION: u32 = 1;
     type State = Option<String>;
     type Command = Claim;
     type Event = AccountEvent;

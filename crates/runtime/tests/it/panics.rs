@@ -48,6 +48,7 @@ impl DomainCommand for Step {
 
 impl Decider for Walk {
     const CATEGORY: &'static str = "walk";
+    const REVISION: u32 = 1;
     type State = u64;
     type Command = Step;
     type Event = WalkEvent;

@@ -194,6 +194,7 @@ async fn gated(running: &Running) -> (Client, Arc<Gate>) {
         bus,
         deciders: systems::deciders(ContentKey(own.keys.content_key())),
         store: Arc::clone(&own.store),
+        snapshots: Arc::clone(&own.snapshots),
         hub: Arc::clone(&own.hub),
         keys: Arc::clone(&own.keys),
         directory: Arc::clone(&own.directory),

@@ -1,0 +1,5 @@
+//! What holds for the rules of all systems.
+
+#![cfg(test)]
+
+mod frozen;

@@ -1,0 +1,91 @@
+//! What was so: the state of any stream at a version or at a time.
+
+use std::sync::Arc;
+
+use sillage_kernel::{Event, StreamName, Tenant, Timestamp, Version};
+use sillage_store::{EventStore, Snapshots};
+
+use crate::deciders::{Deciders, Rules};
+use crate::replay::{Last, ReplayError, Replayed, Until, replay};
+
+/// The state of a stream as it once was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateAt {
+    /// The version of the last event in it; [`Version::ZERO`] if there is none.
+    pub version: Version,
+    /// When that event was recorded.
+    pub recorded_at: Option<Timestamp>,
+    /// The state, as JSON.
+    pub state: String,
+}
+
+/// Why a state cannot be told.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum HistoryError {
+    /// No rules fold the streams of this category into a state: read its events.
+    #[error("no rules are known for the streams of {0}")]
+    NoRules(String),
+    /// There is no such version yet.
+    #[error("the stream has come to version {0}")]
+    NotYet(Version),
+    /// It cannot be replayed.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+}
+
+/// The state of a stream of the log at some point.
+pub async fn state_at(
+    deciders: &Deciders,
+    store: &dyn EventStore,
+    snapshots: Option<&Snapshots>,
+    (tenant, stream): (&Tenant, &StreamName),
+    until: Until,
+) -> Result<StateAt, HistoryError> {
+    let rules = rules_of(deciders, stream)?;
+    let key = (tenant.clone(), stream.clone());
+    let replayed = replay(store, snapshots, &key, rules.as_ref(), until).await?;
+    told(rules.as_ref(), &replayed, until)
+}
+
+/// A state that grows with the events that it is given: for whoever reads them from elsewhere than a store.
+pub struct Fold {
+    rules: Arc<dyn Rules>,
+    until: Until,
+    replayed: Replayed,
+}
+
+impl Fold {
+    /// The state of a stream before its first event.
+    pub fn new(deciders: &Deciders, stream: &StreamName, until: Until) -> Result<Self, HistoryError> {
+        let rules = Arc::clone(rules_of(deciders, stream)?);
+        let replayed = Replayed::nothing(rules.as_ref());
+        Ok(Self { rules, until, replayed })
+    }
+
+    /// Folds the next event of the stream, in its newest shape, unless it comes after what is wanted.
+    pub fn add(&mut self, event: &Event) -> Result<(), HistoryError> {
+        if self.until.admits(event) {
+            self.replayed.fold(self.rules.as_ref(), event)?;
+        }
+        Ok(())
+    }
+
+    /// The state.
+    pub fn finish(self) -> Result<StateAt, HistoryError> {
+        told(self.rules.as_ref(), &self.replayed, self.until)
+    }
+}
+
+fn rules_of<'a>(deciders: &'a Deciders, stream: &StreamName) -> Result<&'a Arc<dyn Rules>, HistoryError> {
+    deciders.rules_of(stream.category()).ok_or_else(|| HistoryError::NoRules(stream.category().to_owned()))
+}
+
+fn told(rules: &dyn Rules, replayed: &Replayed, until: Until) -> Result<StateAt, HistoryError> {
+    let version = replayed.version();
+    if matches!(until, Until::Version(wanted) if wanted > version) {
+        return Err(HistoryError::NotYet(version));
+    }
+    let state = rules.save(&replayed.state).map_err(|error| ReplayError::Broken(error.to_string()))?;
+    let recorded_at = replayed.last.map(|Last { recorded_at, .. }| recorded_at);
+    Ok(StateAt { version, recorded_at, state })
+}
