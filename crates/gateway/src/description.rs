@@ -16,8 +16,8 @@ use utoipa::openapi::OpenApi;
 
 pub(crate) use self::openapi::base;
 pub use self::problems::{
-    CommandProblems, ControlProblems, GuestProblems, OperatorProblems, OutboxProblems, ParkedProblems,
-    QueryProblems, ReceiptProblems, StreamProblems,
+    AppendProblems, CommandProblems, ControlProblems, GuestProblems, LogProblems, OperatorProblems,
+    OutboxProblems, ParkedProblems, QueryProblems, ReceiptProblems, StreamProblems,
 };
 
 /// The page `/docs`: one file, which asks this server for both documents and nobody for anything else.

@@ -5,8 +5,10 @@ mod commands;
 mod descriptions;
 mod guests;
 mod health;
+mod log;
 mod outbox;
 mod reactors;
+mod streams;
 
 use std::sync::{Arc, OnceLock};
 
@@ -33,6 +35,9 @@ pub fn router(gateway: Arc<Gateway>, systems: OpenApiRouter<Arc<Gateway>>) -> Ro
         .routes(routes!(commands::post))
         .routes(routes!(commands::receipt))
         .routes(routes!(guests::post))
+        .routes(routes!(streams::append, streams::read))
+        .routes(routes!(streams::state))
+        .routes(routes!(log::read))
         .routes(routes!(outbox::list))
         .routes(routes!(reactors::list))
         .routes(routes!(reactors::parked))

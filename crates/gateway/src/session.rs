@@ -16,6 +16,11 @@ use crate::tokens::Identity;
 /// tenants; what they see of events is of their own.
 pub const OPERATE: &str = "operate";
 
+/// The scope of programs that read streams and the log of their tenant as they are.
+pub const READ_LOG: &str = "log:read";
+/// The scope of programs that append to streams which no system of this server owns.
+pub const APPEND_LOG: &str = "log:append";
+
 /// Whoever has signed in; others are answered 401.
 pub struct Session(pub Identity);
 
@@ -24,6 +29,12 @@ pub struct MaybeSession(pub Result<Identity, Refusal>);
 
 /// Whoever may operate the node; others are answered 401 or 403.
 pub struct Operator(pub Identity);
+
+/// Whoever may read the log; others are answered 401 or 403.
+pub struct LogReader(pub Identity);
+
+/// Whoever may append to streams of their own; others are answered 401 or 403.
+pub struct LogWriter(pub Identity);
 
 impl FromRequestParts<Arc<Gateway>> for MaybeSession {
     type Rejection = Infallible;
@@ -42,16 +53,26 @@ impl FromRequestParts<Arc<Gateway>> for Session {
     }
 }
 
-impl FromRequestParts<Arc<Gateway>> for Operator {
-    type Rejection = Refusal;
+macro_rules! scoped {
+    ($($name:ident: $scope:expr;)*) => {
+        $(impl FromRequestParts<Arc<Gateway>> for $name {
+            type Rejection = Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Refusal> {
-        let Session(identity) = Session::from_request_parts(parts, gateway).await?;
-        if identity.actor.has(OPERATE) {
-            return Ok(Self(identity));
-        }
-        Err(Refusal::new(Code::Forbidden, format!("This needs a token with the scope `{OPERATE}`.")))
-    }
+            async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Refusal> {
+                let Session(identity) = Session::from_request_parts(parts, gateway).await?;
+                if identity.actor.has($scope) {
+                    return Ok(Self(identity));
+                }
+                Err(Refusal::new(Code::Forbidden, format!("This needs a token with the scope `{}`.", $scope)))
+            }
+        })*
+    };
+}
+
+scoped! {
+    Operator: OPERATE;
+    LogReader: READ_LOG;
+    LogWriter: APPEND_LOG;
 }
 
 impl Gateway {

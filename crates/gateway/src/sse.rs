@@ -11,7 +11,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use sillage_kernel::{Epoch, StreamName, Version};
 
 use crate::Gateway;
@@ -20,6 +20,7 @@ use crate::description::StreamProblems;
 use crate::hub::{Follower, MAX_FEEDS, Outgoing, Since};
 use crate::receive::feed_of;
 use crate::session::Session;
+use crate::tokens::Identity;
 use sillage_store::clock;
 
 /// The name of the feed of a sender's own receipts.
@@ -70,30 +71,50 @@ pub(crate) async fn open(
 ) -> Result<Response, Refusal> {
     let query = query.unwrap_or_default();
     let (wanted, receipts) = wanted_feeds(&query)?;
-    let resume = headers.get("last-event-id").map(|id| id.to_str().unwrap_or_default());
-    let resume = Resume::read(resume.unwrap_or_default());
-    let mut follower = gateway.connect(&identity)?;
+    wanted.iter().try_for_each(|feed| gateway.check_reach(&identity, feed))?;
+    follow(&gateway, &identity, wanted, receipts, &headers).await
+}
+
+/// A stream of these feeds, which their follower may reach.
+pub(crate) async fn follow(
+    gateway: &Gateway,
+    identity: &Identity,
+    wanted: Vec<StreamName>,
+    receipts: Receipts,
+    headers: &HeaderMap,
+) -> Result<Response, Refusal> {
+    let resume = Resume::read(last_event_id(headers));
+    let mut follower = gateway.connect(identity)?;
     let single = if wanted.len() == 1 { Feeds::One } else { Feeds::Several };
     for feed in wanted {
-        gateway.check_reach(&identity, &feed)?;
-        gateway.limits.subscription(&identity)?;
+        gateway.limits.subscription(identity)?;
         let since = resume.since(&feed, single);
         let subscribed = follower.subscribe(feed, since).await;
         subscribed.map_err(|error| Refusal::new(Code::Unavailable, error.to_string()))?;
     }
     let epoch = gateway.hub.epoch().clone();
-    let state = Stream {
-        follower,
-        epoch,
-        feeds: single,
-        receipts,
-        ready: VecDeque::from([format!("retry: {RETRY_MILLIS}\n\n")]),
-    };
-    let events = stream::unfold(state, |mut state| async move {
+    let ready = VecDeque::from([retry_line()]);
+    let state = Stream { follower, epoch, feeds: single, receipts, ready };
+    Ok(response(stream::unfold(state, |mut state| async move {
         let chunk = state.next().await?;
-        Some((Ok::<_, Infallible>(Bytes::from(chunk)), state))
-    });
-    let mut response = Body::from_stream(events).into_response();
+        Some((chunk, state))
+    })))
+}
+
+/// The last `id:` that a browser has seen.
+pub(crate) fn last_event_id(headers: &HeaderMap) -> &str {
+    headers.get("last-event-id").and_then(|id| id.to_str().ok()).unwrap_or_default()
+}
+
+/// What a stream begins with.
+pub(crate) fn retry_line() -> String {
+    format!("retry: {RETRY_MILLIS}\n\n")
+}
+
+/// An answer that is written chunk by chunk.
+pub(crate) fn response(chunks: impl futures_util::Stream<Item = String> + Send + 'static) -> Response {
+    let chunks = chunks.map(|chunk| Ok::<_, Infallible>(Bytes::from(chunk)));
+    let mut response = Body::from_stream(chunks).into_response();
     for (name, value) in [
         (header::CONTENT_TYPE.as_str(), "text/event-stream"),
         (header::CACHE_CONTROL.as_str(), "no-store"),
@@ -101,7 +122,7 @@ pub(crate) async fn open(
     ] {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
-    Ok(response)
+    response
 }
 
 /// The numbered feeds that the query names, and whether it names that of the user's own receipts.
@@ -128,7 +149,7 @@ fn wanted_feeds(query: &str) -> Result<(Vec<StreamName>, Receipts), Refusal> {
 
 /// Whether a stream carries the receipts of its user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Receipts {
+pub(crate) enum Receipts {
     Wanted,
     LeftOut,
 }

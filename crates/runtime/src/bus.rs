@@ -20,6 +20,7 @@ use sillage_kernel::{Receipt, StreamName, Tenant, Timestamp, UserId};
 use sillage_store::{EventStore, Snapshots, clock};
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use self::outcome::EventIds;
 use self::shard::Shard;
 use crate::Supervisor;
 use crate::deciders::Command;

@@ -239,7 +239,7 @@ impl Deciders {
         Ok(Command { envelope, stream, content, rules: Arc::clone(rules), payload })
     }
 
-    fn content_hash(&self, stream: &StreamName, content: &str) -> ContentHash {
+    pub(crate) fn content_hash(&self, stream: &StreamName, content: &str) -> ContentHash {
         let mut hash = Sha256::new();
         hash.update(self.key.0);
         hash.update((stream.as_str().len() as u64).to_le_bytes());

@@ -2,13 +2,14 @@
 //!
 //! [`bus`] takes commands, decides them stream by stream and hands them to the store. [`projector`] folds
 //! events into views. [`reactors`] lets everybody act who acts on events. All of them follow the log through
-//! the same subscription, each with its own cursor. [`history`] tells what was so. [`supervisor`] notices when one of
-//! them breaks.
+//! the same subscription, each with its own cursor. [`history`] tells what was so, and [`raw`] lets programs append
+//! that have their own rules. [`supervisor`] notices when one of them breaks.
 
 pub mod bus;
 pub mod deciders;
 pub mod history;
 pub mod projector;
+pub mod raw;
 pub mod reactors;
 mod replay;
 pub mod supervisor;

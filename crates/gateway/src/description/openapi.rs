@@ -10,10 +10,14 @@ use super::schemas;
 use crate::codes::Code;
 
 /// The parts of the gateway, in the order in which they are shown.
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 7] = [
     ("sign-in", "A token for whoever has none."),
     ("commands", "What somebody wants, and what became of it."),
     ("feeds", "What happened, as it happens."),
+    (
+        "log",
+        "Streams and the log as they are, for programs that have their own rules. By scope: `log:read`, `log:append`.",
+    ),
     ("operation", "For operators: a token with the scope `operate`."),
     ("health", "Whether the node is well. No token is needed."),
     ("descriptions", "What you are reading. No token is needed."),

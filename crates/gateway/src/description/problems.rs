@@ -44,6 +44,12 @@ problems! {
     OutboxProblems: Unauthorized Forbidden Unavailable;
     /// Of the route that shows what is parked.
     ParkedProblems: Unauthorized Forbidden NotFound;
+    /// Of the route that appends to a stream.
+    AppendProblems: Malformed Unauthorized Forbidden NotFound Conflict TooLarge UnsupportedMediaType InvalidField
+        RateLimited Overloaded Unavailable;
+    /// Of the routes that read streams and the log.
+    LogProblems: Unauthorized Forbidden NotFound EpochChanged InvalidField RateLimited Internal Overloaded
+        Unavailable;
     /// Of the route on which operators give orders.
     ControlProblems: Malformed Unauthorized Forbidden NotFound Conflict TooLarge UnsupportedMediaType InvalidField
         Unavailable;

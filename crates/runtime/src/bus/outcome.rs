@@ -19,17 +19,17 @@ use crate::replay::ReplayError;
 const FIRST_SCHEMA: u16 = 1;
 
 /// Mints event ids: UUIDv7 of a time, with random bits that only need to differ.
-pub(super) struct EventIds {
+pub(crate) struct EventIds {
     random: [RandomState; 2],
     count: u64,
 }
 
 impl EventIds {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { random: [RandomState::new(), RandomState::new()], count: 0 }
     }
 
-    fn next(&mut self, now: Timestamp) -> EventId {
+    pub(crate) fn next(&mut self, now: Timestamp) -> EventId {
         self.count += 1;
         let mut bits = [0; 10];
         let random = self.random.iter().flat_map(|random| random.hash_one(self.count).to_le_bytes());

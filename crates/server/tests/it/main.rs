@@ -10,6 +10,7 @@ mod kill;
 mod malformed;
 mod neighbours;
 mod outbox;
+mod raw;
 mod readme;
 mod sockets;
 mod stalled;

@@ -155,9 +155,15 @@ impl Client {
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
-    /// Opens a stream of server-sent events.
+    /// Opens a stream of server-sent events of some feeds.
     pub(crate) async fn stream(&self, query: &str, token: &str, last_event_id: Option<&str>) -> Sse {
-        let mut request = self.http.get(self.url(&format!("/api/stream?{query}"))).bearer_auth(token);
+        self.follow(&format!("/api/stream?{query}"), token, last_event_id).await
+    }
+
+    /// Opens a stream of server-sent events.
+    pub(crate) async fn follow(&self, path: &str, token: &str, last_event_id: Option<&str>) -> Sse {
+        let request = self.http.get(self.url(path)).bearer_auth(token);
+        let mut request = request.header("accept", "text/event-stream");
         if let Some(id) = last_event_id {
             request = request.header("last-event-id", id);
         }
