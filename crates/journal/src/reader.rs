@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
-    ops::Bound,
+    ops::{Bound, ControlFlow},
     path::PathBuf,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -25,6 +25,10 @@ pub const MAX_OPEN_SEGMENTS: usize = 256;
 /// What one record is expected to take at most, so that one read suffices.
 const RECORD_GUESS_BYTES: usize = 512;
 const BATCH_GUESS_BYTES: usize = 16 << 10;
+/// Between records that are no further apart, reading on costs less than another read.
+const NEAR_BYTES: u64 = 4 << 10;
+/// How much is read at once of records that are near each other.
+const STRETCH_BYTES: u64 = 128 << 10;
 
 /// Reads what is durable. Clones share their open files; any number of threads may read at once.
 #[derive(Clone)]
@@ -61,6 +65,34 @@ impl Reader {
             return Err(window.place.damaged(at, Reason::NoRecord));
         }
         Ok(record.to_owned())
+    }
+
+    /// Shows the records at these addresses, in this order, until `on_record` breaks off. Those that follow one another
+    /// closely are read together.
+    ///
+    /// # Errors
+    /// As for [`Reader::read`].
+    pub fn read_each<B>(
+        &self,
+        addresses: &[Address],
+        mut on_record: impl FnMut(RecordRef<'_>) -> ControlFlow<B>,
+    ) -> Result<ControlFlow<B>, Error> {
+        let mut window: Option<Window> = None;
+        for (index, &at) in addresses.iter().enumerate() {
+            let mut near = match window.take().filter(|window| window.place.holds(at)) {
+                Some(window) => window,
+                None => Window::new(self.shared.locate(at)?, at, RECORD_GUESS_BYTES),
+            };
+            let record = near.record_of(at, || stretch(addresses.get(index..).unwrap_or_default()))?;
+            if record.kind == MARKER_KIND {
+                return Err(near.place.damaged(at, Reason::NoRecord));
+            }
+            if let ControlFlow::Break(why) = on_record(record) {
+                return Ok(ControlFlow::Break(why));
+            }
+            window = Some(near);
+        }
+        Ok(ControlFlow::Continue(()))
     }
 
     /// All records of the batch whose first record stands at `first`.
@@ -127,6 +159,17 @@ impl fmt::Debug for Reader {
     }
 }
 
+/// How many bytes to read for the first of these records, so that those near it come along.
+fn stretch(addresses: &[Address]) -> usize {
+    let first = addresses.first().copied().unwrap_or_default();
+    let near = |(one, next): &(&Address, &Address)| {
+        next > one && next.offset_from(**one) <= NEAR_BYTES && next.offset_from(first) <= STRETCH_BYTES
+    };
+    let last = addresses.iter().zip(addresses.iter().skip(1)).take_while(near).last();
+    let until_last = last.map_or(0, |(_, last)| last.offset_from(first));
+    RECORD_GUESS_BYTES + usize::try_from(until_last).expect("it is at most a stretch")
+}
+
 /// A stretch of one segment in memory, which moves forward over it.
 struct Window {
     place: Place,
@@ -142,8 +185,14 @@ impl Window {
 
     /// The checked record at `at`; reads only if the window does not hold the whole of it.
     fn record(&mut self, at: Address) -> Result<RecordRef<'_>, Error> {
+        let guess = self.guess;
+        self.record_of(at, || guess)
+    }
+
+    /// The same; `guess` says how many bytes to read if it has to.
+    fn record_of(&mut self, at: Address, guess: impl FnOnce() -> usize) -> Result<RecordRef<'_>, Error> {
         let mut wanted = match decode_record(self.from(at), at) {
-            Err(Flaw::Short(needed)) => needed.max(self.guess),
+            Err(Flaw::Short(needed)) => needed.max(guess()),
             _ => 0,
         };
         // The second read is for a record longer than the guess: its header has told how long.
@@ -173,9 +222,10 @@ impl Window {
         Ok(())
     }
 
+    /// What the window holds from `at` on; nothing if that lies outside of it.
     fn from(&self, at: Address) -> &[u8] {
-        let skip = usize::try_from(at.offset_from(self.start)).unwrap_or(usize::MAX);
-        self.bytes.get(skip..).unwrap_or_default()
+        let skip = at.get().checked_sub(self.start.get()).and_then(|skip| usize::try_from(skip).ok());
+        skip.and_then(|skip| self.bytes.get(skip..)).unwrap_or_default()
     }
 
     /// The bytes of the record between two addresses, which has just been read.
@@ -193,6 +243,10 @@ struct Place {
 }
 
 impl Place {
+    fn holds(&self, at: Address) -> bool {
+        self.base <= at && at < self.limit
+    }
+
     fn damaged(&self, at: Address, reason: Reason) -> Error {
         Error::Damaged { segment: self.base, at, reason }
     }

@@ -16,6 +16,10 @@ use sillage_store::{Append, Direction, Entry, EventStore, LedgerKey, LedgerWrite
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
+/// That of the server.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const EVENTS: u64 = 10_000_000;
 /// How many appends are handed over at once.
 const CALL: u64 = 4_096;

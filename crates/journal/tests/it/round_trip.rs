@@ -1,9 +1,10 @@
 //! Whatever is committed, in whatever pieces, comes back: from the readers at once, from the replay later.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use sillage_journal::{Address, Opened, Options, RealDisk, Record};
+use sillage_journal::{Address, Opened, Options, RealDisk, Record, RecordRef};
 use tempfile::TempDir;
 
 use crate::{LOG_ID, Replayed, faulty_disk::FaultyDisk, open_with};
@@ -55,6 +56,21 @@ fn check_reads(opened: &Opened, committed: &Replayed) {
         }
         let batch: Vec<_> = records.iter().map(|(_, record)| record.clone()).collect();
         assert_eq!(opened.reader.read_batch(*first).unwrap(), batch);
+    }
+    let mut all: Vec<_> = committed.iter().flat_map(|(_, batch)| batch).cloned().collect();
+    for _ in 0..2 {
+        let addresses: Vec<_> = all.iter().map(|(address, _)| *address).collect();
+        let mut read = Vec::new();
+        let shown = opened.reader.read_each(&addresses, |record| {
+            let RecordRef { address, kind, flags, key_id, payload } = record;
+            read.push((address, Record { kind, flags, key_id, payload: payload.to_vec() }));
+            ControlFlow::<()>::Continue(())
+        });
+        assert!(shown.unwrap().is_continue());
+        assert_eq!(read, all);
+        let first = opened.reader.read_each(&addresses, |record| ControlFlow::Break(record.address));
+        assert_eq!(first.unwrap().break_value(), addresses.first().copied());
+        all.reverse();
     }
 }
 

@@ -44,14 +44,24 @@ pub fn encode_event(event: &Event, out: &mut Vec<u8>) {
 
 /// The event that [`encode_event`] wrote.
 pub fn decode_event(payload: &[u8]) -> Result<Event, Malformed> {
+    decode_event_after(None, payload)
+}
+
+/// The same; the names that it has in common with the event before it are shared with that.
+pub fn decode_event_after(before: Option<&Event>, payload: &[u8]) -> Result<Event, Malformed> {
     let mut rest = Fields(payload);
     let position = Position::new(u64::from_le_bytes(rest.bytes()?));
     let version = Version::new(u64::from_le_bytes(rest.bytes()?));
     let recorded_at = Timestamp::from_micros(i64::from_le_bytes(rest.bytes()?));
     let id = EventId(Uuid::from_bytes(rest.bytes()?));
     let checksum = Checksum(rest.bytes()?);
-    let (tenant, stream) = (rest.name::<Tenant>()?, rest.name::<StreamName>()?);
-    let event_type = Arc::from(rest.text()?);
+    let tenant = rest.name_like(before.map(|before| &before.tenant), Tenant::as_str)?;
+    let stream = rest.name_like(before.map(|before| &before.stream), StreamName::as_str)?;
+    let event_type = rest.text()?;
+    let event_type = match before.map(|before| &before.event_type).filter(|same| ***same == *event_type) {
+        Some(same) => Arc::clone(same),
+        None => Arc::from(event_type),
+    };
     let metadata_json = rest.text()?;
     let data = Arc::from(rest.text()?);
     let metadata: Metadata =
@@ -150,6 +160,19 @@ impl<'a> Fields<'a> {
         let len = u32::from_le_bytes(self.bytes()?);
         let len = usize::try_from(len).map_err(|_| Malformed("a text is too long"))?;
         std::str::from_utf8(self.take(len)?).map_err(|_| Malformed("a text is not UTF-8"))
+    }
+
+    /// A name, which is perhaps the one before.
+    fn name_like<N: std::str::FromStr + Clone>(
+        &mut self,
+        before: Option<&N>,
+        as_str: fn(&N) -> &str,
+    ) -> Result<N, Malformed> {
+        let text = self.text()?;
+        match before.filter(|before| as_str(before) == text) {
+            Some(same) => Ok(same.clone()),
+            None => text.parse().map_err(|_| Malformed("a name that is none")),
+        }
     }
 
     fn name<N: std::str::FromStr>(&mut self) -> Result<N, Malformed> {

@@ -9,6 +9,7 @@ mod index;
 mod replay;
 mod writer;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -27,7 +28,7 @@ pub use self::index::IndexLimits;
 use self::index::{CommandSearch, Index, Page};
 use self::replay::Replayed;
 use self::writer::{Job, LeaseRequest, Writer};
-use super::codec::{decode_event, decode_ledger};
+use super::codec::{decode_event_after, decode_ledger};
 use super::ledger::LedgerLimits;
 use super::sequencer::{Sequencer, weight};
 use super::tail::Tail;
@@ -202,13 +203,20 @@ impl Shared {
 
     /// The events at these addresses, as far as a page has room for them.
     fn read_page(&self, addresses: &[Address]) -> Result<Vec<Arc<Event>>, StoreError> {
-        let event = |&address| {
-            let record = self.reader.read(address).map_err(unreadable)?;
-            decode_event(&record.payload).map(Arc::new).map_err(unreadable)
-        };
+        let mut events: Vec<Arc<Event>> = Vec::with_capacity(addresses.len());
         let mut has_room = room();
-        let fits = |event: &Result<Arc<Event>, _>| event.as_ref().map_or(true, |event| has_room(event));
-        addresses.iter().map(event).take_while(fits).collect()
+        let read = self.reader.read_each(addresses, |record| {
+            match decode_event_after(events.last().map(|last| &**last), record.payload) {
+                Ok(event) if has_room(&event) => events.push(Arc::new(event)),
+                Ok(_) => return ControlFlow::Break(None),
+                Err(error) => return ControlFlow::Break(Some(unreadable(error))),
+            }
+            ControlFlow::Continue(())
+        });
+        match read.map_err(unreadable)? {
+            ControlFlow::Break(Some(error)) => Err(error),
+            ControlFlow::Break(None) | ControlFlow::Continue(()) => Ok(events),
+        }
     }
 }
 
