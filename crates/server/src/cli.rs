@@ -1,5 +1,6 @@
 //! The command line: one module for each command.
 
+pub(crate) mod data;
 pub(crate) mod serve;
 pub(crate) mod token;
 

@@ -6,3 +6,4 @@
 mod codec;
 mod journal;
 mod views;
+mod walk;
