@@ -165,6 +165,16 @@ impl Journal {
         read_full(file.as_ref(), &mut header, 0).map_err(Error::io("read a segment header"))?;
         Ok(SegmentHeader::decode(&header).ok().map(|header| header.log_id))
     }
+
+    /// The file in `dir` that an address lies in, and the offset in it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn locate(dir: &Path, disk: &dyn Disk, at: Address) -> Result<(PathBuf, u64), Error> {
+        let bases = list_segments(disk, dir)?;
+        let base = bases.into_iter().rfind(|base| *base <= at).unwrap_or_default();
+        Ok((segment_path(dir, base), at.offset_from(base)))
+    }
 }
 
 /// The file of the segment with this base.

@@ -7,6 +7,7 @@
 mod heads;
 mod index;
 mod replay;
+pub mod verify;
 pub mod walk;
 mod writer;
 

@@ -14,7 +14,7 @@ use super::walk::Recorded;
 use super::{JournalOptions, LeaseRecord};
 
 /// The folder of the index, in that of the log.
-const INDEX_FOLDER: &str = "index";
+pub(super) const INDEX_FOLDER: &str = "index";
 
 /// A log that was read from where its runs end.
 pub(super) struct Replayed {
