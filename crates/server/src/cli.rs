@@ -1,5 +1,8 @@
 //! The command line: one module for each command.
 
+mod data;
+pub(crate) mod import;
+mod progress;
 pub(crate) mod serve;
 pub(crate) mod token;
 
@@ -24,4 +27,6 @@ pub(crate) enum Command {
     Serve(serve::Serve),
     /// Print a token for a user; also while the server runs.
     Token(token::Token),
+    /// Bring events of another log into this one; the server must be stopped.
+    Import(import::Import),
 }

@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(serve) => cli::serve::run(serve),
         Command::Token(token) => cli::token::run(token),
+        Command::Import(import) => cli::import::run(import),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,6 +13,8 @@ pub mod memory;
 mod sequencer;
 mod tail;
 
+pub(crate) use sequencer::{Head, StreamKey, check_limits};
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;

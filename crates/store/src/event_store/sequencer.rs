@@ -230,7 +230,8 @@ fn unavailable(error: StoreError) -> AppendError {
     AppendError::Unavailable(error.to_string().into())
 }
 
-fn check_limits(append: &Append) -> Result<(), AppendError> {
+/// Refuses an append that breaks a limit.
+pub(crate) fn check_limits(append: &Append) -> Result<(), AppendError> {
     let records: usize = append.entries.iter().map(|entry| entry.events.len().max(1)).sum();
     if records > MAX_APPEND_RECORDS {
         return Err(AppendError::Invalid("it has more than 1,000 records"));

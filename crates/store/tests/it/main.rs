@@ -4,5 +4,6 @@
 #![cfg(test)]
 
 mod codec;
+mod import;
 mod journal;
 mod views;
