@@ -1,9 +1,13 @@
 //! The command line: one module for each command.
 
-mod data;
+pub(crate) mod data;
+mod events;
+pub(crate) mod export;
 pub(crate) mod import;
+pub(crate) mod log;
 mod progress;
 pub(crate) mod serve;
+pub(crate) mod tail;
 pub(crate) mod token;
 
 use std::error::Error;
@@ -27,6 +31,12 @@ pub(crate) enum Command {
     Serve(serve::Serve),
     /// Print a token for a user; also while the server runs.
     Token(token::Token),
+    /// Print what happened; also while the server runs.
+    Log(log::Log),
+    /// Print what happened last, and what happens from now on; also while the server runs.
+    Tail(tail::Tail),
+    /// Write events for another log or other programs, one on a line; also while the server runs.
+    Export(export::Export),
     /// Bring events of another log into this one; the server must be stopped.
     Import(import::Import),
 }

@@ -16,6 +16,9 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(serve) => cli::serve::run(serve),
         Command::Token(token) => cli::token::run(token),
+        Command::Log(log) => cli::log::run(log),
+        Command::Tail(tail) => cli::tail::run(tail),
+        Command::Export(export) => cli::export::run(export),
         Command::Import(import) => cli::import::run(import),
     };
     match done {

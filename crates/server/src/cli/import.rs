@@ -9,12 +9,12 @@ use clap::Args;
 use sillage_kernel::Tenant;
 use sillage_kernel::wire::export::{BroughtEvent, Format};
 use sillage_store::EventStore;
-use sillage_store::event_store::journal::{JournalOptions, JournalStore, LogError};
+use sillage_store::event_store::journal::{JournalOptions, JournalStore, LogError, Progress};
 use sillage_store::import::{BATCH_BYTES, Import as Bringing, ImportError, MAX_BATCH_EVENTS, Taken};
 
 use super::Failure;
 use super::data::Data;
-use super::progress::Progress;
+use super::progress::Teller;
 
 /// The longest line in bytes: every event fits, however its bytes are written.
 const MAX_LINE_BYTES: usize = 16 << 20;
@@ -36,16 +36,17 @@ pub(crate) struct Import {
 
 pub(crate) fn run(import: Import) -> Result<(), Failure> {
     let Import { file, format, tenant, data } = import;
-    let input: Box<dyn BufRead> = if file == Path::new("-") {
-        Box::new(stdin().lock())
+    let (input, total_bytes): (Box<dyn BufRead>, u64) = if file == Path::new("-") {
+        (Box::new(stdin().lock()), 0)
     } else {
-        let opened =
-            File::open(&file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
-        Box::new(BufReader::new(opened))
+        let unread = |error| format!("{} cannot be read: {error}", file.display());
+        let opened = File::open(&file).map_err(unread)?;
+        let bytes = opened.metadata().map_err(unread)?.len();
+        (Box::new(BufReader::new(opened)), bytes)
     };
     std::fs::create_dir_all(&data.data)?;
     let log_id = uuid::Uuid::new_v4().as_u128();
-    let opened = JournalStore::open(&data.log(), log_id, JournalOptions::default());
+    let opened = JournalStore::open(&data.data.join("journal"), log_id, JournalOptions::default());
     let (store, _) = opened.map_err(|error| match error {
         LogError::Locked => {
             format!("the log in {} is in use: stop its server, then import", data.data.display())
@@ -55,7 +56,7 @@ pub(crate) fn run(import: Import) -> Result<(), Failure> {
     let store: Arc<dyn EventStore> = Arc::new(store);
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     runtime.block_on(async {
-        let lines = Lines { input, number: 0, format, tenant };
+        let lines = Lines { input, number: 0, done_bytes: 0, total_bytes, format, tenant };
         let done = bring(Arc::clone(&store), lines).await;
         store.close().await;
         let Taken { new, known, moved } = done?;
@@ -69,7 +70,7 @@ pub(crate) fn run(import: Import) -> Result<(), Failure> {
 
 async fn bring(store: Arc<dyn EventStore>, mut lines: Lines) -> Result<Taken, Failure> {
     let mut bringing = Bringing::begin(store).await?;
-    let mut progress = Progress::begin();
+    let mut teller = Teller::new("importing");
     loop {
         let first = lines.number + 1;
         let Batch { numbers, events, problems } = lines.batch()?;
@@ -91,7 +92,7 @@ async fn bring(store: Arc<dyn EventStore>, mut lines: Lines) -> Result<Taken, Fa
             }
             Err(error) => return Err(error.into()),
         }
-        progress.tell(|| format!("{} lines", lines.number));
+        teller.tell(lines.progress());
     }
 }
 
@@ -108,11 +109,19 @@ struct Lines {
     input: Box<dyn BufRead>,
     /// That of the last line.
     number: usize,
+    done_bytes: u64,
+    /// 0 if nobody can tell.
+    total_bytes: u64,
     format: Format,
     tenant: Tenant,
 }
 
 impl Lines {
+    fn progress(&self) -> Progress {
+        let done_bytes = self.done_bytes;
+        Progress { done_bytes, total_bytes: self.total_bytes.max(done_bytes) }
+    }
+
     /// The events of the next lines. Empty at the end. Empty lines are passed over.
     fn batch(&mut self) -> Result<Batch, Failure> {
         let (mut batch, mut bytes) = (Batch::default(), 0);
@@ -125,6 +134,7 @@ impl Lines {
             }
             self.number += 1;
             bytes += line.len();
+            self.done_bytes += line.len() as u64;
             let number = self.number;
             let mut problem =
                 |what: &dyn std::fmt::Display| batch.problems.push(format!("line {number}: {what}"));
@@ -137,7 +147,8 @@ impl Lines {
                 problem(&"it is not UTF-8");
                 continue;
             };
-            if line.trim().is_empty() {
+            let line = line.trim();
+            if line.is_empty() {
                 continue;
             }
             match self.format.read(line, &self.tenant) {

@@ -1,48 +1,48 @@
-//! How far a long command has come, on stderr: one line that is written over on a terminal, elsewhere a line now and
-//! then.
+//! How far a long command has come, on stderr: in place on a terminal, and now and then a line otherwise.
 
-use std::io::{IsTerminal as _, Write as _, stderr};
+use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
-/// How often a terminal is told, and anything else.
-const ON_A_TERMINAL: Duration = Duration::from_millis(200);
-const ELSEWHERE: Duration = Duration::from_secs(5);
+use sillage_store::event_store::journal::Progress;
 
-/// Tells now and then. Dropping it takes the line off a terminal.
-pub(crate) struct Progress {
-    told: Instant,
-    place: Place,
+/// How often the line on a terminal changes.
+const IN_PLACE: Duration = Duration::from_millis(100);
+/// How often there is a line otherwise.
+const LINES: Duration = Duration::from_secs(5);
+const MIB: u64 = 1 << 20;
+
+/// Tells how far something has come.
+pub(crate) struct Teller {
+    doing: &'static str,
+    last: Instant,
+    /// Whether a line on the terminal has to be taken back.
+    shown: bool,
 }
 
-#[derive(PartialEq)]
-enum Place {
-    Terminal,
-    Elsewhere,
-}
-
-impl Progress {
-    pub(crate) fn begin() -> Self {
-        let place = if stderr().is_terminal() { Place::Terminal } else { Place::Elsewhere };
-        Self { told: Instant::now(), place }
+impl Teller {
+    pub(crate) fn new(doing: &'static str) -> Self {
+        Self { doing, last: Instant::now(), shown: false }
     }
 
-    /// Tells what `text` says, if it is time to. Who does not listen is not missed.
-    pub(crate) fn tell(&mut self, text: impl FnOnce() -> String) {
-        let (pause, before, after) = match self.place {
-            Place::Terminal => (ON_A_TERMINAL, "\r\x1b[K", ""),
-            Place::Elsewhere => (ELSEWHERE, "", "\n"),
-        };
-        if self.told.elapsed() >= pause {
-            self.told = Instant::now();
-            drop(write!(stderr(), "{before}{}{after}", text()));
+    /// Tells it, unless that was done a moment ago. Whether anybody can read it is of no concern.
+    pub(crate) fn tell(&mut self, Progress { done_bytes, total_bytes }: Progress) {
+        let in_place = stderr().is_terminal();
+        if self.last.elapsed() < if in_place { IN_PLACE } else { LINES } {
+            return;
         }
+        self.last = Instant::now();
+        self.shown = in_place;
+        let percent = (done_bytes * 100).checked_div(total_bytes).unwrap_or(100);
+        let line = format!("{}: {percent} % of {} MiB", self.doing, total_bytes / MIB);
+        let (start, end) = if in_place { ("\r", "\u{1b}[K") } else { ("", "\n") };
+        drop(write!(stderr(), "{start}{line}{end}"));
     }
 }
 
-impl Drop for Progress {
+impl Drop for Teller {
     fn drop(&mut self) {
-        if self.place == Place::Terminal {
-            drop(write!(stderr(), "\r\x1b[K"));
+        if self.shown {
+            drop(write!(stderr(), "\r\u{1b}[K"));
         }
     }
 }

@@ -2,22 +2,21 @@
 //! mends; then it ends with an error.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use clap::Args;
 use sillage_server::node::asked_to_stop;
 use sillage_server::{Config, Node, telemetry};
 
 use super::Failure;
+use super::data::Data;
 
 #[derive(Args)]
 pub(crate) struct Serve {
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:4000", env = "SILLAGE_LISTEN")]
     listen: SocketAddr,
-    /// Where to keep everything.
-    #[arg(long, default_value = "./data", env = "SILLAGE_DATA")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: Data,
     /// Where to send traces: a collector that speaks OTLP over HTTP, as http://127.0.0.1:4318.
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     otlp: Option<String>,
@@ -30,7 +29,7 @@ pub(crate) struct Serve {
 const TRACES_PER_SECOND: u32 = 10;
 
 pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
-    let Serve { listen, data, otlp, traces_per_second } = serve;
+    let Serve { listen, data: Data { data }, otlp, traces_per_second } = serve;
     // An empty variable is one that is not set, as OpenTelemetry has it.
     let collector = otlp.as_deref().filter(|url| !url.is_empty());
     let traces_per_second = traces_per_second.unwrap_or(collector.map_or(0, |_| TRACES_PER_SECOND));
