@@ -77,6 +77,7 @@ macro_rules! event_store {
                 contents: names_of_any_length_and_script_are_kept;
                 contents: checksums_link_each_stream;
                 contents: recorded_times_never_go_backwards;
+                contents: what_is_brought_keeps_its_time;
                 ledger: a_receipt_tells_what_became_of_a_command;
                 ledger: a_receipt_names_the_versions_of_its_own_stream_only;
                 ledger: a_repeated_command_gets_its_first_outcome;

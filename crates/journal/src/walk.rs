@@ -102,6 +102,27 @@ impl Walk {
         }
     }
 
+    /// Where its files begin, in order.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn files(&self) -> Result<Vec<Address>, Error> {
+        list_segments(self.disk.as_ref(), &self.dir)
+    }
+
+    /// Goes to the beginning of a file, and answers whether a whole batch stands there. If not, it stays where it is.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn go_to(&mut self, base: Address) -> Result<bool, Error> {
+        let file = self.open(base)?;
+        read_from(file.as_ref(), 0, &mut self.bytes)?;
+        let Some(first) = first_number(&self.bytes) else { return Ok(false) };
+        self.at = Boundary { at: base, batches: first.saturating_sub(1), checksum: 0 };
+        self.suspect = None;
+        Ok(true)
+    }
+
     /// Steps over the damage that [`Walk::run`] has found to the next segment, and answers whether there is one. The
     /// numbers of the batches tell how many were passed.
     ///

@@ -1,9 +1,10 @@
 //! Facts: what happened, in the past tense, immutable.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -38,6 +39,13 @@ pub struct Metadata {
     /// The W3C trace context of the request, when it was sampled.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub traceparent: Option<Box<str>>,
+}
+
+impl Metadata {
+    /// The text that is stored.
+    pub fn encode(&self) -> String {
+        serde_json::to_string(self).expect("metadata has only string keys and no failing parts")
+    }
 }
 
 fn first_schema() -> u16 {
@@ -121,8 +129,38 @@ macro_rules! hex {
 hex!(Digest);
 hex!(Checksum);
 
+impl FromStr for Checksum {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        const WRONG: &str = "must be 64 hexadecimal digits";
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(WRONG);
+        }
+        let mut bytes = [0; 32];
+        for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
+            let digits = text.get(at..at + 2).ok_or(WRONG)?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| WRONG)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for Checksum {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Checksum {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// An event that was decided but is not in the log yet.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEvent {
     /// Its identity.
     pub id: EventId,
@@ -141,8 +179,18 @@ pub struct NewEvent {
 impl NewEvent {
     /// Encodes the metadata and computes the digest. `data` must be one JSON value.
     pub fn new(id: EventId, event_type: &str, data: String, metadata: Metadata) -> Self {
-        let metadata_json =
-            serde_json::to_string(&metadata).expect("metadata has only string keys and no failing parts");
+        let metadata_json = metadata.encode();
+        Self::kept(id, event_type, data, metadata, metadata_json)
+    }
+
+    /// As [`Self::new`], with the text of the metadata as it was stored before.
+    pub fn kept(
+        id: EventId,
+        event_type: &str,
+        data: String,
+        metadata: Metadata,
+        metadata_json: String,
+    ) -> Self {
         let digest = Digest::of(event_type, &data, &metadata_json);
         let (event_type, data) = (event_type.into(), data.into());
         Self { id, event_type, data, metadata, metadata_json: metadata_json.into(), digest }

@@ -2,6 +2,8 @@
 //!
 //! `D` is how the `data` of an event is held: borrowed text on the way out, a value of its own on the way in.
 
+pub mod export;
+
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};

@@ -117,6 +117,7 @@ fn appends(batch: u64, count: u64) -> Vec<Append> {
             entries: vec![Entry { stream, expected: Expected::Any, events: vec![new] }],
             ledger,
             fence: None,
+            recorded_at: None,
         }
     };
     (0..count).map(append).collect()

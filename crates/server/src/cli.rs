@@ -1,8 +1,14 @@
 //! The command line: one module for each command.
 
 mod data;
+mod events;
+pub(crate) mod export;
+pub(crate) mod import;
+pub(crate) mod log;
 mod progress;
 pub(crate) mod serve;
+pub(crate) mod state;
+pub(crate) mod tail;
 pub(crate) mod token;
 pub(crate) mod verify;
 
@@ -29,4 +35,14 @@ pub(crate) enum Command {
     Token(token::Token),
     /// Check the log: its bytes, its numbers, its checksums, its index; also while the server runs.
     Verify(verify::Verify),
+    /// Print what happened; also while the server runs.
+    Log(log::Log),
+    /// Print what happened last, and what happens from now on; also while the server runs.
+    Tail(tail::Tail),
+    /// Print the state of a stream, now or as it was; also while the server runs.
+    State(state::State),
+    /// Write events for another log or other programs, one on a line; also while the server runs.
+    Export(export::Export),
+    /// Bring events of another log into this one; the server must be stopped.
+    Import(import::Import),
 }

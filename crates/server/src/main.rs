@@ -17,6 +17,11 @@ fn main() -> ExitCode {
         Command::Serve(serve) => cli::serve::run(serve),
         Command::Token(token) => cli::token::run(token),
         Command::Verify(verify) => cli::verify::run(verify),
+        Command::Log(log) => cli::log::run(log),
+        Command::Tail(tail) => cli::tail::run(tail),
+        Command::State(state) => cli::state::run(state),
+        Command::Export(export) => cli::export::run(export),
+        Command::Import(import) => cli::import::run(import),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

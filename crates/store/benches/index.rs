@@ -92,7 +92,7 @@ fn append(stream: StreamName) -> Append {
     let (key, content, verdict) = (fresh(), ContentHash([0; 16]), Verdict::Applied);
     let ledger = Some(LedgerWrite { key, content, stream: stream.clone(), verdict });
     let entries = vec![Entry { stream, expected: Expected::Any, events: vec![event] }];
-    Append { tenant: tenant(), entries, ledger, fence: None }
+    Append { tenant: tenant(), entries, ledger, fence: None, recorded_at: None }
 }
 
 fn make(folder: &Path, streams: u64, events: u64) {

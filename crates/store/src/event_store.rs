@@ -14,6 +14,8 @@ mod sequencer;
 mod tail;
 pub mod upcasting;
 
+pub(crate) use sequencer::{Head, StreamKey, check_limits};
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -160,6 +162,9 @@ pub struct Append {
     pub ledger: Option<LedgerWrite>,
     /// The lease that the writer must still hold.
     pub fence: Option<Fence>,
+    /// When it happened, for what is brought from another log; else the engine's clock tells. Either way no event is
+    /// older than the one before it in the log: what would be, takes that one's time.
+    pub recorded_at: Option<Timestamp>,
 }
 
 /// One stream of an append.

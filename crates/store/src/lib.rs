@@ -1,10 +1,12 @@
 //! Where events are kept, and where views keep their rows.
 //!
 //! [`event_store`] is the contract; the folder beside it holds its engines. [`subscription`] follows any
-//! engine. [`views`] and [`snapshots`] are SQLite files beside each node, which can always be thrown away.
+//! engine, [`import`] brings events of another log into one. [`views`] and [`snapshots`] are SQLite files beside each
+//! node, which can always be thrown away.
 
 pub mod clock;
 pub mod event_store;
+pub mod import;
 pub mod snapshots;
 pub mod subscription;
 pub mod views;

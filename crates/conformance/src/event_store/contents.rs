@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sillage_kernel::{
-    Checksum, CommandId, Digest, Event, EventId, Expected, Metadata, NewEvent, StreamName, Tenant,
+    Checksum, CommandId, Digest, Event, EventId, Expected, Metadata, NewEvent, StreamName, Tenant, Timestamp,
 };
 use sillage_store::{Append, Entry, clock};
 use tokio::task::JoinSet;
@@ -159,4 +159,32 @@ pub async fn recorded_times_never_go_backwards(fixture: impl Fixture) {
     for pair in log.windows(2) {
         assert!(pair[0].recorded_at <= pair[1].recorded_at, "at {}", pair[1].position);
     }
+}
+
+/// What is brought from another log keeps the time at which it happened, as long as no event becomes older than the
+/// one before it; what is refused changes nothing of that.
+pub async fn what_is_brought_keeps_its_time(fixture: impl Fixture) {
+    let store = &*fixture.store();
+    let begun = clock::now();
+    let before = |micros: i64| Timestamp::from_micros(begun.as_micros() - micros);
+    let brought = |expected, recorded_at| Append {
+        recorded_at: Some(recorded_at),
+        ..append([entry(&thing("a"), expected, 2), entry(&thing("b"), Expected::Any, 1)])
+    };
+    let refused = append_one(store, brought(Expected::Exists, before(1))).await;
+    assert!(refused.is_err(), "there was nothing yet");
+    for (given, kept) in [(90, 90), (90, 90), (70, 70), (80, 70), (60, 60)] {
+        append_one(store, brought(Expected::Any, before(given))).await.unwrap();
+        let log = whole_log(store).await;
+        for event in log.iter().rev().take(3) {
+            assert_eq!(event.recorded_at, before(kept), "given {given}");
+        }
+    }
+    add(store, &thing("a"), 1).await;
+    append_one(store, brought(Expected::Any, before(50))).await.unwrap();
+    let log = whole_log(store).await;
+    let now = log.iter().rev().nth(3).expect("there are four more").recorded_at;
+    assert!(now >= begun, "the clock did not tell");
+    assert!(log.iter().rev().take(3).all(|event| event.recorded_at == now), "time ran backwards");
+    assert_linked(&log);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use sillage_kernel::{Epoch, Event, Expected, Filter, Position};
+use sillage_kernel::{Epoch, Event, Expected, Filter, Position, Timestamp};
 use sillage_store::event_store::{Durability, MAX_WAITING_APPENDS};
 use sillage_store::{
     Append, AppendError, CursorError, CursorState, CursorUpdate, Entry, EventStore, Features, LedgerEntry,
@@ -111,7 +111,10 @@ pub async fn the_log_goes_on_after_reopening(mut fixture: impl Fixture) {
         assert_eq!(refused, Err(conflict(&stream, Expected::NoStream, version)));
         let repeated = settling(&commands[0], Verdict::Applied, [entry(&stream, Expected::Any, 1)]);
         assert!(matches!(append_one(store, repeated).await, Err(AppendError::Known(_))));
-        let appended = append_one(store, append([entry(&stream, exactly(version), 1)])).await.unwrap();
+        // What is brought from long ago must not become older than what was there before.
+        let recorded_at = (version == 4).then_some(Timestamp::default());
+        let next = Append { recorded_at, ..append([entry(&stream, exactly(version), 1)]) };
+        let appended = append_one(store, next).await.unwrap();
         assert_follows(store, last, appended.position, 1);
         assert_eq!(version_of(store, &stream).await, version + 1);
         let log = whole_log(store).await;

@@ -121,7 +121,7 @@ impl Model {
     /// The answers that are right. There are several where several streams are not as expected, since any of
     /// them may be named.
     fn append(&mut self, append: &Append) -> Vec<Result<Appended, AppendError>> {
-        let Append { tenant, entries, ledger, fence: _ } = append;
+        let Append { tenant, entries, ledger, fence: _, recorded_at: _ } = append;
         if let Some(known) = ledger.as_ref().and_then(|write| self.ledger.get(&write.key)) {
             return vec![Err(AppendError::Known(Box::new(known.clone())))];
         }

@@ -54,7 +54,7 @@ pub(super) fn heavy(bytes: usize) -> Entry {
 
 /// An append of the main tenant that settles no command and rests on no lease.
 pub(super) fn append(entries: impl Into<Vec<Entry>>) -> Append {
-    Append { tenant: main_tenant(), entries: entries.into(), ledger: None, fence: None }
+    Append { tenant: main_tenant(), entries: entries.into(), ledger: None, fence: None, recorded_at: None }
 }
 
 pub(super) fn exactly(version: u64) -> Expected {

@@ -113,7 +113,7 @@ pub(super) fn append_of(
     };
     let (key, content, stream) = (ledger_key(command), command.content, command.stream.clone());
     let ledger = Some(LedgerWrite { key, content, stream, verdict });
-    Append { tenant: envelope.tenant.clone(), entries, ledger, fence: None }
+    Append { tenant: envelope.tenant.clone(), entries, ledger, fence: None, recorded_at: None }
 }
 
 fn outcome_data(command: &Command, rejection: Option<&Rejection>) -> String {

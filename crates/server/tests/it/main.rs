@@ -4,9 +4,11 @@
 
 mod connections;
 mod descriptions;
+mod exports;
 mod failing_disk;
 mod http;
 mod kill;
+mod log;
 mod malformed;
 mod neighbours;
 mod outbox;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::exports::{prints, sillage};
 use crate::support::{Running, start, start_in};
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -201,6 +202,24 @@ async fn a_state_is_told_as_it_is_and_as_it_was() {
     assert_eq!((liked_by(&then), &then["timestamp"]), (json!(["alice", "bob"]), &json!(times[1])));
     let (_, before) = running.client.get(&format!("{path}?at=2026-01-19T12:00:00Z"), &token).await;
     assert_eq!((liked_by(&before), &before["timestamp"]), (json!([]), &Value::Null));
+    // The same from the command line, beside the running server.
+    let data = running.folder.path();
+    let printed = |words: &[&str]| {
+        serde_json::from_str::<Value>(&prints(&[&["state", "like-a"], words].concat(), data)).unwrap()
+    };
+    assert_eq!(liked_by(&printed(&[])), json!(["alice", "bob", "carol"]));
+    let second = printed(&["--version", "2"]);
+    assert_eq!((liked_by(&second), &second["recorded_at"]), (json!(["alice", "bob"]), &json!(times[1])));
+    assert_eq!(printed(&["--at", &times[1]]), second);
+    let other = printed(&["--tenant", "other"]);
+    assert_eq!((liked_by(&other), &other["version"]), (json!([]), &json!(0)));
+    for (words, expected) in
+        [(["like-a", "--version=9"], "version 3"), (["parcel-7", "--version=1"], "parcel")]
+    {
+        let refused = sillage(&[&["state"], &words[..]].concat(), data).output().unwrap();
+        let error = String::from_utf8(refused.stderr).unwrap();
+        assert!(!refused.status.success() && error.contains(expected), "{error}");
+    }
     for (query, status) in [("version=4", 422), ("version=1&at=2026-01-19T12:00:00Z", 422), ("at=x", 422)] {
         assert_eq!(running.client.get(&format!("{path}?{query}"), &token).await.0, status, "{query}");
     }

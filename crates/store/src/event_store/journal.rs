@@ -4,6 +4,7 @@
 //! ([`index`]) is derived from the log, and can be deleted: it is kept in files beside it, so that opening the log
 //! reads only its end, and in memory for that end.
 
+pub mod events;
 mod heads;
 mod index;
 mod replay;

@@ -124,7 +124,7 @@ impl<H: Heads> Sequencer<H> {
                 Err(error) => return Err(unavailable(error)),
             }
         }
-        let Append { tenant, entries, ledger, fence: _ } = append;
+        let Append { tenant, entries, ledger, fence: _, recorded_at } = append;
         let mut heads = Vec::with_capacity(entries.len());
         for Entry { stream, expected, events: _ } in &entries {
             let head = self.head(&(tenant.clone(), stream.clone())).map_err(unavailable)?;
@@ -135,7 +135,7 @@ impl<H: Heads> Sequencer<H> {
             heads.push(head);
         }
         // Nothing can fail from here on.
-        self.staged.recorded_at = self.staged.recorded_at.max(now);
+        self.staged.recorded_at = self.staged.recorded_at.max(recorded_at.unwrap_or(now));
         let numbered = entries.into_iter().zip(heads);
         let events: Vec<_> = numbered.flat_map(|(entry, head)| self.number(&tenant, entry, head)).collect();
         let position = self.staged.position;
@@ -230,7 +230,8 @@ fn unavailable(error: StoreError) -> AppendError {
     AppendError::Unavailable(error.to_string().into())
 }
 
-fn check_limits(append: &Append) -> Result<(), AppendError> {
+/// Refuses an append that breaks a limit.
+pub(crate) fn check_limits(append: &Append) -> Result<(), AppendError> {
     let records: usize = append.entries.iter().map(|entry| entry.events.len().max(1)).sum();
     if records > MAX_APPEND_RECORDS {
         return Err(AppendError::Invalid("it has more than 1,000 records"));
@@ -248,7 +249,7 @@ fn check_limits(append: &Append) -> Result<(), AppendError> {
 
 /// The bytes of all texts of an append: what its records take, beside their fixed parts.
 pub(crate) fn weight(append: &Append) -> usize {
-    let Append { tenant, entries, ledger, fence: _ } = append;
+    let Append { tenant, entries, ledger, fence: _, recorded_at: _ } = append;
     let event = |event: &NewEvent| event.event_type.len() + event.data.len() + event.metadata_json.len();
     let entry = |entry: &Entry| {
         let names = tenant.as_str().len() + entry.stream.as_str().len();

@@ -4,6 +4,8 @@
 #![cfg(test)]
 
 mod codec;
+mod events;
+mod import;
 mod journal;
 mod verify;
 mod views;

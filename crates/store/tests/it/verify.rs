@@ -40,7 +40,7 @@ fn append(n: u64) -> Append {
     let ledger = Some(LedgerWrite { key, content, stream: stream.clone(), verdict });
     let expected = Expected::Exactly(Version::new(2 * (n / STREAMS)));
     let entries = vec![Entry { stream, expected, events: vec![new(), new()] }];
-    Append { tenant, entries, ledger, fence: None }
+    Append { tenant, entries, ledger, fence: None, recorded_at: None }
 }
 
 /// A log of several segments and runs.

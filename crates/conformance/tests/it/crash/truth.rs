@@ -162,7 +162,7 @@ impl Truth {
 
     /// The answers that are right to an append whose fence holds. Of several conflicts any may be named.
     fn judge(&self, append: &Append) -> Vec<Result<Appended, AppendError>> {
-        let Append { tenant: _, entries, ledger, fence: _ } = append;
+        let Append { tenant: _, entries, ledger, fence: _, recorded_at: _ } = append;
         if let Some(known) = ledger.as_ref().and_then(|write| self.ledger.get(&write.key)) {
             return vec![Err(AppendError::Known(Box::new(known.clone())))];
         }

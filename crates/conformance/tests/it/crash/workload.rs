@@ -95,7 +95,7 @@ fn alone(job: Job, answer: Answer) -> Vec<(Op, Answer)> {
 /// What keeps the writing thread at the disk while others queue up.
 pub(super) fn plug(dice: &mut Dice) -> Job {
     let entries = vec![entry(dice, "plug-a", Expected::Any, 1)];
-    vec![Op::Append(Append { tenant: tenant(), entries, ledger: None, fence: None })]
+    vec![Op::Append(Append { tenant: tenant(), entries, ledger: None, fence: None, recorded_at: None })]
 }
 
 /// What several writers ask for at the same time.
@@ -166,7 +166,7 @@ fn append(dice: &mut Dice, truth: &mut Truth) -> Append {
             verdict,
         }
     });
-    Append { tenant: tenant(), entries, ledger, fence }
+    Append { tenant: tenant(), entries, ledger, fence, recorded_at: None }
 }
 
 /// A command that nobody has sent yet, or one that is sent again.

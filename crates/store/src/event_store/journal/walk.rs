@@ -89,6 +89,22 @@ impl LogWalk {
         })
     }
 
+    /// Where its files begin, in order.
+    ///
+    /// # Errors
+    /// As [`Walk::files`].
+    pub fn files(&self) -> Result<Vec<Address>, LogError> {
+        self.0.files()
+    }
+
+    /// Goes to the beginning of a file, if a whole batch stands there; see [`Walk::go_to`].
+    ///
+    /// # Errors
+    /// As [`Walk::go_to`].
+    pub fn go_to(&mut self, base: Address) -> Result<bool, LogError> {
+        self.0.go_to(base)
+    }
+
     /// Goes on behind the damage that was just found; see [`Walk::skip`].
     ///
     /// # Errors

@@ -142,7 +142,10 @@ impl Log {
         let tenant = key.tenant.clone();
         let entries = vec![Entry { stream, expected, events }];
         let store = self.store.as_ref().expect("it is open");
-        let appended = store.append(vec![Append { tenant, entries, ledger, fence: None }]).await.remove(0)?;
+        let appended = store
+            .append(vec![Append { tenant, entries, ledger, fence: None, recorded_at: None }])
+            .await
+            .remove(0)?;
         known.extend(&ids);
         self.log.extend(ids);
         assert_eq!(appended.position.get(), self.log.len() as u64);

@@ -1,0 +1,36 @@
+//! `sillage log`: what happened, in order.
+
+use clap::Args;
+use sillage_kernel::wire::export::Format;
+use sillage_kernel::{LogPosition, Position};
+
+use super::Failure;
+use super::data::Data;
+use super::events::{Output, Stop, Wanted, events_from, show};
+
+#[derive(Args)]
+pub(crate) struct Log {
+    /// The first position that is printed: a number, or epoch:position.
+    #[arg(long, value_name = "POSITION")]
+    from: Option<LogPosition>,
+    /// How many events are printed at most.
+    #[arg(long, value_name = "N", default_value_t = u64::MAX, hide_default_value = true)]
+    limit: u64,
+    #[command(flatten)]
+    wanted: Wanted,
+    /// Print each as a CloudEvent, one on a line.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    data: Data,
+}
+
+pub(crate) fn run(log: Log) -> Result<(), Failure> {
+    let Log { from, limit, wanted, json, data } = log;
+    let mut events = events_from(&data, from.as_ref())?;
+    let from = from.map_or(Position::ZERO, |from| from.position);
+    let mut output = if json { Output::lines(Format::CloudEvents) } else { Output::for_people() };
+    let stop =
+        show(&mut events, &mut output, limit, |_, event| event.position >= from && wanted.admits(event))?;
+    stop.map_or(Ok(()), Stop::done)
+}

@@ -1,0 +1,67 @@
+//! `sillage tail`: what happened last, and with `--follow` what happens from now on.
+
+use std::io::stdout;
+
+use clap::Args;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sillage_kernel::wire::export::Format;
+
+use super::Failure;
+use super::data::Data;
+use super::events::{Output, Wanted, events_from, show};
+
+/// How long it waits before it looks again for what is new.
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+
+#[derive(Args)]
+pub(crate) struct Tail {
+    /// How many events are printed; memory holds them all at once.
+    #[arg(short = 'n', value_name = "N", default_value_t = 10)]
+    count: usize,
+    /// Print what happens from now on too, until Ctrl-C.
+    #[arg(short, long)]
+    follow: bool,
+    #[command(flatten)]
+    wanted: Wanted,
+    /// Print each as a CloudEvent, one on a line.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    data: Data,
+}
+
+pub(crate) fn run(tail: Tail) -> Result<(), Failure> {
+    let Tail { count, follow, wanted, json, data } = tail;
+    let mut events = events_from(&data, None)?;
+    let mut output = if json { Output::lines(Format::CloudEvents) } else { Output::for_people() };
+    let last = events.last(count, |event| wanted.admits(event))?;
+    if let Some(epoch) = events.epoch()? {
+        let written = last.iter().try_for_each(|event| output.write(event, &epoch));
+        if let Err(stop) = written.and_then(|()| output.flush()) {
+            return stop.done();
+        }
+    }
+    if !follow {
+        return Ok(());
+    }
+    loop {
+        if is_closed()? {
+            return Ok(());
+        }
+        if let Some(stop) = show(&mut events, &mut output, u64::MAX, |_, event| wanted.admits(event))? {
+            return stop.done();
+        }
+    }
+}
+
+/// Waits a while, and answers whether nobody reads the output any more.
+fn is_closed() -> Result<bool, Failure> {
+    let stdout = stdout();
+    let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
+    match poll(&mut watched, Some(&PAUSE)) {
+        Ok(ready) => Ok(ready > 0),
+        // A signal that does not end the process, such as that of a terminal which changes its size.
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
