@@ -97,7 +97,8 @@ pub async fn append_raw(
     let entries =
         vec![Entry { stream: stream.clone(), expected, events: events.into_iter().map(event).collect() }];
     let ledger = Some(LedgerWrite { key, content, stream, verdict: Verdict::Applied });
-    let answers = store.append(vec![Append { tenant, entries, ledger, fence: None, recorded_at: None }]).await;
+    let answers =
+        store.append(vec![Append { tenant, entries, ledger, fence: None, recorded_at: None }]).await;
     match answers.into_iter().next().expect("each append is answered") {
         Ok(appended) => Ok(appended.receipt.expect("every command is written to the ledger")),
         Err(AppendError::Known(entry)) => known(*entry),

@@ -19,6 +19,7 @@ const CRATES: &[Pure] = &[
         name: "kernel",
         may_use: &[
             "bytes",
+            "base64",
             "jiff",
             "serde",
             "serde_json",

@@ -157,7 +157,11 @@ async fn an_event_of_a_newer_program_is_not_misread() {
     let event =
         NewEvent::new(EventId(Uuid::new_v4()), "Counted", r#"{"by":1,"why":"d"}"#.to_owned(), metadata);
     let entries = vec![Entry { stream, expected: Expected::Any, events: vec![event] }];
-    store.append(vec![Append { tenant, entries, ledger: None, fence: None, recorded_at: None }]).await.remove(0).unwrap();
+    store
+        .append(vec![Append { tenant, entries, ledger: None, fence: None, recorded_at: None }])
+        .await
+        .remove(0)
+        .unwrap();
     let error = state(&store, None, Until::End).await.unwrap_err().to_string();
     assert!(error.contains("schema 4") && error.contains("knows 3"), "{error}");
 }

@@ -32,7 +32,10 @@ pub(crate) struct State {
 
 pub(crate) fn run(state: State) -> Result<(), Failure> {
     let State { stream, version, at, tenant, data } = state;
-    let until = version.map(|version| Until::Version(Version::new(version))).or(at.map(Until::Time)).unwrap_or(Until::End);
+    let until = version
+        .map(|version| Until::Version(Version::new(version)))
+        .or(at.map(Until::Time))
+        .unwrap_or(Until::End);
     // The key tells commands apart, and none is read here.
     let deciders = systems::deciders(ContentKey([0; 32]));
     let mut fold = Fold::new(&deciders, &stream, until)?;

@@ -177,7 +177,11 @@ impl<'a, F: FnMut(Defect)> Log<'a, F> {
     fn batch(&mut self, batch: &Batch<'_>) {
         let (number, wanted) = (batch.number(), self.last_batch + 1);
         if number < wanted || (number > wanted && !self.torn) {
-            self.tell(Concern::Content, batch.address(), format!("batch {number} where {wanted} was to come"));
+            self.tell(
+                Concern::Content,
+                batch.address(),
+                format!("batch {number} where {wanted} was to come"),
+            );
         }
         self.last_batch = number;
         self.batch.clear();
@@ -251,7 +255,9 @@ impl<'a, F: FnMut(Defect)> Log<'a, F> {
             Err(error) => error.to_string(),
             Ok(run) => match run.read_through() {
                 Err(error) => error.to_string(),
-                Ok(()) if log_id.is_some_and(|log_id| log_id != run.log_id()) => "it is of another log".into(),
+                Ok(()) if log_id.is_some_and(|log_id| log_id != run.log_id()) => {
+                    "it is of another log".into()
+                }
                 Ok(()) => match run.joints().into_iter().find(|joint| !self.has(joint)) {
                     // What is missing in the log was told.
                     Some(_) if self.damaged => return,
