@@ -150,8 +150,13 @@ impl Scene {
     async fn append(&self, stream: &str) {
         let event = NewEvent::new(EventId(Uuid::new_v4()), "Happened", "{}".into(), Metadata::default());
         let entry = Entry { stream: stream.parse().unwrap(), expected: Expected::Any, events: vec![event] };
-        let append =
-            Append { tenant: "main".parse().unwrap(), entries: vec![entry], ledger: None, fence: None, recorded_at: None };
+        let append = Append {
+            tenant: "main".parse().unwrap(),
+            entries: vec![entry],
+            ledger: None,
+            fence: None,
+            recorded_at: None,
+        };
         self.store.append(vec![append]).await.pop().unwrap().unwrap();
     }
 

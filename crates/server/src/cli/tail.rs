@@ -41,10 +41,7 @@ pub(crate) fn run(tail: Tail) -> Result<(), Failure> {
             return stop.done();
         }
     }
-    while follow {
-        if is_closed()? {
-            return Ok(());
-        }
+    while follow && !is_closed()? {
         if let Some(stop) = show(&mut events, &mut output, u64::MAX, |_, event| wanted.admits(event))? {
             return stop.done();
         }
