@@ -30,10 +30,14 @@ pub(crate) fn run(Verify { data }: Verify) -> Result<(), Failure> {
         return Err("the folder of the log is empty: is it the right one?".into());
     }
     let batches = boundary.batches;
-    println!("{batches} batches, {events} events up to position {head}, {streams} streams, {commands} commands");
+    println!(
+        "{batches} batches, {events} events up to position {head}, {streams} streams, {commands} commands"
+    );
     println!("{runs} files of the index");
     if unfinished.is_some() {
-        println!("Behind them stands an unfinished group: it is being written now, or the next start cuts it.");
+        println!(
+            "Behind them stands an unfinished group: it is being written now, or the next start cuts it."
+        );
     }
     if defects == 0 {
         println!("Everything is as it was written.");
