@@ -1,14 +1,18 @@
 //! The command line: one module for each command.
 
-pub(crate) mod data;
+pub(crate) mod backup;
+mod data;
+pub(crate) mod epoch;
 mod events;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod log;
 mod progress;
+pub(crate) mod restore;
 pub(crate) mod serve;
 pub(crate) mod tail;
 pub(crate) mod token;
+pub(crate) mod verify;
 
 use std::error::Error;
 
@@ -39,4 +43,12 @@ pub(crate) enum Command {
     Export(export::Export),
     /// Bring events of another log into this one; the server must be stopped.
     Import(import::Import),
+    /// Check the log: its bytes, its numbers, its checksums, its index; also while the server runs.
+    Verify(verify::Verify),
+    /// Save the log into a new folder; also while the server runs.
+    Backup(backup::Backup),
+    /// Take a backup back into an empty data folder, as a log of a new epoch.
+    Restore(restore::Restore),
+    /// Change the identity of the log.
+    Epoch(epoch::Epoch),
 }

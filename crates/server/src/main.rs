@@ -20,6 +20,10 @@ fn main() -> ExitCode {
         Command::Tail(tail) => cli::tail::run(tail),
         Command::Export(export) => cli::export::run(export),
         Command::Import(import) => cli::import::run(import),
+        Command::Verify(verify) => cli::verify::run(verify),
+        Command::Backup(backup) => cli::backup::run(backup),
+        Command::Restore(restore) => cli::restore::run(restore),
+        Command::Epoch(epoch) => cli::epoch::run(epoch),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

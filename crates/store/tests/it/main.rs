@@ -3,9 +3,12 @@
 
 #![cfg(test)]
 
+mod backup;
 mod codec;
+mod epoch;
 mod events;
 mod import;
 mod journal;
+mod verify;
 mod views;
 mod walk;
