@@ -13,6 +13,18 @@ const BENCH: Suite = &[
     ("the pieces", &["cargo", "bench", "-p", "sillage-server", "--bench", "pieces"]),
     ("the server, for release", &["cargo", "build", "--release", "-p", "sillage-server"]),
     (
+        "side by side with peers",
+        &[
+            "cargo",
+            "run",
+            "--release",
+            "--manifest-path",
+            "benches/Cargo.toml",
+            "--",
+            "target/umadb/bin/umadb",
+        ],
+    ),
+    (
         "the whole, from a socket to its receipt",
         &["cargo", "run", "--release", "-p", "sillage-client", "--example", "load", "--", "bench"],
     ),
@@ -65,6 +77,7 @@ const SOAK: Suite = &[
 ];
 
 pub(crate) fn bench(root: &Path) -> Outcome {
+    tools::for_bench(root)?;
     run(root, "bench", BENCH)
 }
 

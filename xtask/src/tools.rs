@@ -1,4 +1,4 @@
-//! Installs what the tests and the soak need. A tool that already answers is left alone, so a second run costs nothing.
+//! Installs what the tests, the benchmarks and the soak need. A tool that already answers is left alone, so a second run costs nothing.
 
 use std::path::Path;
 
@@ -40,6 +40,23 @@ const TOOLS: &[Tool] = &[
     },
 ];
 
+/// What only the benchmarks need: a peer that is a server.
+const BENCH_TOOLS: &[Tool] = &[
+    Tool {
+        name: "python3 with venv",
+        probe: &["python3", "-c", "import ensurepip, venv"],
+        install: &[&["apt-get", "update"], &["apt-get", "install", "--yes", "python3-venv"]],
+    },
+    Tool {
+        name: "umadb",
+        probe: &["target/umadb/bin/umadb", "--help"],
+        install: &[
+            &["python3", "-m", "venv", "target/umadb"],
+            &["target/umadb/bin/pip", "install", "--quiet", "umadb==0.7.8"],
+        ],
+    },
+];
+
 /// What only the soak needs.
 const SOAK_TOOLS: &[Tool] = &[
     Tool {
@@ -56,6 +73,10 @@ const SOAK_TOOLS: &[Tool] = &[
 
 pub(crate) fn run(root: &Path) -> Outcome {
     TOOLS.iter().try_for_each(|tool| ensure(root, tool))
+}
+
+pub(crate) fn for_bench(root: &Path) -> Outcome {
+    BENCH_TOOLS.iter().try_for_each(|tool| ensure(root, tool))
 }
 
 pub(crate) fn for_soak(root: &Path) -> Outcome {

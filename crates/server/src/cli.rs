@@ -1,11 +1,14 @@
 //! The command line: one module for each command.
 
+pub(crate) mod backup;
 mod data;
+pub(crate) mod epoch;
 mod events;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod log;
 mod progress;
+pub(crate) mod restore;
 pub(crate) mod serve;
 pub(crate) mod state;
 pub(crate) mod tail;
@@ -33,8 +36,6 @@ pub(crate) enum Command {
     Serve(serve::Serve),
     /// Print a token for a user; also while the server runs.
     Token(token::Token),
-    /// Check the log: its bytes, its numbers, its checksums, its index; also while the server runs.
-    Verify(verify::Verify),
     /// Print what happened; also while the server runs.
     Log(log::Log),
     /// Print what happened last, and what happens from now on; also while the server runs.
@@ -45,4 +46,12 @@ pub(crate) enum Command {
     Export(export::Export),
     /// Bring events of another log into this one; the server must be stopped.
     Import(import::Import),
+    /// Check the log: its bytes, its numbers, its checksums, its index; also while the server runs.
+    Verify(verify::Verify),
+    /// Save the log into a new folder; also while the server runs.
+    Backup(backup::Backup),
+    /// Take a backup back into an empty data folder, as a log of a new epoch.
+    Restore(restore::Restore),
+    /// Change the identity of the log.
+    Epoch(epoch::Epoch),
 }

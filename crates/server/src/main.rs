@@ -16,12 +16,15 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(serve) => cli::serve::run(serve),
         Command::Token(token) => cli::token::run(token),
-        Command::Verify(verify) => cli::verify::run(verify),
         Command::Log(log) => cli::log::run(log),
         Command::Tail(tail) => cli::tail::run(tail),
         Command::State(state) => cli::state::run(state),
         Command::Export(export) => cli::export::run(export),
         Command::Import(import) => cli::import::run(import),
+        Command::Verify(verify) => cli::verify::run(verify),
+        Command::Backup(backup) => cli::backup::run(backup),
+        Command::Restore(restore) => cli::restore::run(restore),
+        Command::Epoch(epoch) => cli::epoch::run(epoch),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

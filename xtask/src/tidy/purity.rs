@@ -18,6 +18,7 @@ const CRATES: &[Pure] = &[
     Pure {
         name: "kernel",
         may_use: &[
+            "base64",
             "bytes",
             "base64",
             "jiff",

@@ -6,8 +6,7 @@ use std::ops::ControlFlow;
 use clap::Args;
 use sillage_kernel::wire::export::Format;
 use sillage_kernel::{Epoch, Event, LogPosition, StreamName, Tenant, UserId};
-use sillage_store::event_store::journal::Address;
-use sillage_store::event_store::journal::events::LogEvents;
+use sillage_store::event_store::journal::events::{Found, LogEvents};
 
 use super::Failure;
 use super::data::Data;
@@ -41,11 +40,10 @@ impl Wanted {
 
 /// The events of a log from a position on, if any is named; some that stand before it may be shown too.
 pub(crate) fn events_from(data: &Data, from: Option<&LogPosition>) -> Result<LogEvents, Failure> {
-    let mut events = LogEvents::new(&data.journal()?);
+    let mut events = LogEvents::open(&data.journal()?)?;
     if let Some(LogPosition { epoch: wanted, position }) = from {
-        if let (Some(wanted), Some(epoch)) = (wanted, events.epoch()?)
-            && *wanted != epoch
-        {
+        let epoch = events.epoch();
+        if let Some(wanted) = wanted.as_ref().filter(|wanted| *wanted != epoch) {
             let wrong =
                 format!("the epoch of the log is {epoch}: a position of {wanted} means nothing in it");
             return Err(wrong.into());
@@ -61,16 +59,18 @@ pub(crate) fn show(
     events: &mut LogEvents,
     output: &mut Output,
     limit: u64,
-    mut wanted: impl FnMut(Address, &Event) -> bool,
+    mut wanted: impl FnMut(&Found<'_>) -> bool,
 ) -> Result<Option<Stop>, Failure> {
-    let Some(epoch) = events.epoch()?.filter(|_| limit > 0) else { return Ok(None) };
+    if limit == 0 {
+        return Ok(None);
+    }
     let mut left = limit;
-    let stopped = events.run(|address, event| {
-        if !wanted(address, &event) {
+    let stopped = events.run(|found| {
+        if !wanted(&found) {
             return ControlFlow::Continue(());
         }
         left -= 1;
-        match output.write(&event, &epoch) {
+        match output.write(&found.event, found.epoch) {
             Ok(()) if left == 0 => ControlFlow::Break(Stop::Enough),
             Ok(()) => ControlFlow::Continue(()),
             Err(stop) => ControlFlow::Break(stop),

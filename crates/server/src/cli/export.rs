@@ -4,6 +4,7 @@ use clap::Args;
 use sillage_kernel::wire::export::Format;
 use sillage_kernel::{LogPosition, Position};
 use sillage_store::event_store::journal::Progress;
+use sillage_store::event_store::journal::events::Found;
 
 use super::Failure;
 use super::data::Data;
@@ -40,8 +41,8 @@ pub(crate) fn run(export: Export) -> Result<(), Failure> {
     let total_bytes = events.total_bytes()?;
     let mut teller = Teller::new("exporting");
     let mut output = Output::lines(format);
-    let stop = show(&mut events, &mut output, u64::MAX, |address, event| {
-        let done_bytes = address.get();
+    let stop = show(&mut events, &mut output, u64::MAX, |Found { at, event, .. }| {
+        let done_bytes = at.get();
         teller.tell(Progress { done_bytes, total_bytes: total_bytes.max(done_bytes) });
         event.position >= from && wanted.admits(event)
     })?;

@@ -3,6 +3,7 @@
 use clap::Args;
 use sillage_kernel::wire::export::Format;
 use sillage_kernel::{LogPosition, Position};
+use sillage_store::event_store::journal::events::Found;
 
 use super::Failure;
 use super::data::Data;
@@ -30,7 +31,8 @@ pub(crate) fn run(log: Log) -> Result<(), Failure> {
     let mut events = events_from(&data, from.as_ref())?;
     let from = from.map_or(Position::ZERO, |from| from.position);
     let mut output = if json { Output::lines(Format::CloudEvents) } else { Output::for_people() };
-    let stop =
-        show(&mut events, &mut output, limit, |_, event| event.position >= from && wanted.admits(event))?;
+    let stop = show(&mut events, &mut output, limit, |Found { event, .. }| {
+        event.position >= from && wanted.admits(event)
+    })?;
     stop.map_or(Ok(()), Stop::done)
 }

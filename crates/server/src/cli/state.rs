@@ -8,6 +8,7 @@ use sillage_kernel::{StreamName, Tenant, Timestamp, Version};
 use sillage_runtime::history::{Fold, HistoryError};
 use sillage_runtime::{ContentKey, StateAt, Until};
 use sillage_server::systems;
+use sillage_store::event_store::journal::events::Found;
 
 use super::Failure;
 use super::data::Data;
@@ -40,7 +41,7 @@ pub(crate) fn run(state: State) -> Result<(), Failure> {
     let deciders = systems::deciders(ContentKey([0; 32]));
     let mut fold = Fold::new(&deciders, &stream, until)?;
     let mut events = events_from(&data, None)?;
-    let failed: Option<HistoryError> = events.run(|_, event| {
+    let failed: Option<HistoryError> = events.run(|Found { event, .. }| {
         if event.stream != stream || event.tenant != tenant {
             return ControlFlow::Continue(());
         }

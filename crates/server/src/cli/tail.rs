@@ -35,23 +35,16 @@ pub(crate) fn run(tail: Tail) -> Result<(), Failure> {
     let mut events = events_from(&data, None)?;
     let mut output = if json { Output::lines(Format::CloudEvents) } else { Output::for_people() };
     let last = events.last(count, |event| wanted.admits(event))?;
-    if let Some(epoch) = events.epoch()? {
-        let written = last.iter().try_for_each(|event| output.write(event, &epoch));
-        if let Err(stop) = written.and_then(|()| output.flush()) {
+    let written = last.iter().try_for_each(|event| output.write(event, events.epoch()));
+    if let Err(stop) = written.and_then(|()| output.flush()) {
+        return stop.done();
+    }
+    while follow && !is_closed()? {
+        if let Some(stop) = show(&mut events, &mut output, u64::MAX, |found| wanted.admits(&found.event))? {
             return stop.done();
         }
     }
-    if !follow {
-        return Ok(());
-    }
-    loop {
-        if is_closed()? {
-            return Ok(());
-        }
-        if let Some(stop) = show(&mut events, &mut output, u64::MAX, |_, event| wanted.admits(event))? {
-            return stop.done();
-        }
-    }
+    Ok(())
 }
 
 /// Waits a while, and answers whether nobody reads the output any more.

@@ -108,8 +108,9 @@ pub(crate) async fn whole_log(data: &Path) -> Vec<Arc<Event>> {
 
 fn count(data: &Path) -> usize {
     let mut count = 0;
-    let mut events = LogEvents::new(&data.join("journal"));
-    let stopped = events.run(|_, _| {
+    // Whoever imports may not have made it yet.
+    let Ok(mut events) = LogEvents::open(&data.join("journal")) else { return 0 };
+    let stopped = events.run(|_| {
         count += 1;
         ControlFlow::<()>::Continue(())
     });

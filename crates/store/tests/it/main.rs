@@ -3,7 +3,9 @@
 
 #![cfg(test)]
 
+mod backup;
 mod codec;
+mod epoch;
 mod events;
 mod import;
 mod journal;

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 
 use sillage_kernel::{Epoch, Event, Position};
 
+use super::index;
+use super::replay::INDEX_FOLDER;
 use super::walk::{LogWalk, Placed, Recorded};
-use super::{Address, Boundary, End, LogError};
+use super::{Address, Boundary, End, LogError, RealDisk};
 use crate::event_store::codec::Malformed;
 
 /// Reads events, beside a running server too.
@@ -17,16 +19,34 @@ use crate::event_store::codec::Malformed;
 pub struct LogEvents {
     dir: PathBuf,
     walk: LogWalk,
+    /// The last epoch that began in the log, and how far it was looked for. What is read may stand far before.
+    epoch: (Epoch, Boundary),
+}
+
+/// An event that is read.
+#[derive(Debug)]
+pub struct Found<'a> {
+    /// Where it stands among the bytes of the log.
+    pub at: Address,
+    /// The epoch of the log, whichever it was when this happened.
+    pub epoch: &'a Epoch,
+    /// What happened.
+    pub event: Event,
 }
 
 /// Why events cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
+    /// There is no log in the folder yet.
+    #[error("the folder of the log is empty")]
+    NoLog,
     /// The files cannot be read, or the end that was read already was cut since.
     #[error("the log cannot be read: {0}")]
     Log(#[from] LogError),
-    /// Acknowledged bytes do not read back: `sillage verify` tells more.
-    #[error("the log is damaged in {file}, {offset} bytes from its start: {reason}")]
+    /// Acknowledged bytes do not read back.
+    #[error(
+        "the log is damaged in {file}, {offset} bytes from its start: {reason}; `sillage verify` tells more"
+    )]
     Damaged {
         /// In which file.
         file: PathBuf,
@@ -52,20 +72,36 @@ enum Stop<B> {
 }
 
 impl LogEvents {
-    /// The events of the log in `dir`, the folder `journal` of a data folder, from the first on.
-    #[must_use]
-    pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), walk: LogWalk::new(dir, Boundary::default()) }
-    }
-
-    /// The identity of the log; `None` while the folder holds none.
+    /// The events of the log in `dir`, the folder `journal` of a data folder, from the first on. To find its epoch, it
+    /// reads what its index does not cover; without an index, that is all of it.
     ///
     /// # Errors
-    /// As [`LogWalk::run`].
-    pub fn epoch(&self) -> Result<Option<Epoch>, ReadError> {
-        let mut walk = LogWalk::new(&self.dir, Boundary::default());
-        walk.run(|_| ControlFlow::Break(()))?;
-        Ok(walk.epoch())
+    /// [`ReadError::NoLog`], [`ReadError::Log`].
+    pub fn open(dir: &Path) -> Result<Self, ReadError> {
+        let runs = index::inspect(&RealDisk, &dir.join(INDEX_FOLDER)).unwrap_or_default();
+        let mut runs: Vec<_> = runs.into_iter().filter_map(|(_, run)| run.ok()).collect();
+        runs.sort_by_key(|run| run.ends().1.at);
+        let covered = runs.iter().rev().find_map(|run| {
+            let mut walk = LogWalk::new(dir, run.ends().1);
+            let begun = last_epoch(&mut walk, run.epoch().ok()?).ok()?;
+            (walk.log_id() == Some(run.log_id())).then_some((begun, walk))
+        });
+        let (begun, walk) = match covered {
+            Some(covered) => covered,
+            None => {
+                let mut walk = LogWalk::new(dir, Boundary::default());
+                (last_epoch(&mut walk, None)?, walk)
+            }
+        };
+        let own = || walk.log_id().map(Epoch::from_log_id);
+        let epoch = (begun.or_else(own).ok_or(ReadError::NoLog)?, walk.boundary());
+        Ok(Self { dir: dir.to_owned(), walk: LogWalk::new(dir, Boundary::default()), epoch })
+    }
+
+    /// The epoch of the log.
+    #[must_use]
+    pub fn epoch(&self) -> &Epoch {
+        &self.epoch.0
     }
 
     /// How many bytes of log there are.
@@ -76,20 +112,24 @@ impl LogEvents {
         Ok(self.walk.total_bytes()?)
     }
 
-    /// Shows every event from where it stands, each with its place among the bytes of the log, until `on_event` breaks
-    /// or no more are there. Call it again for what was added since. A break passes over what was appended in one step
-    /// with the event.
+    /// Shows every event from where it stands, until `on_event` breaks or no more are there. Call it again for what was
+    /// added since. A break passes over what was appended in one step with the event.
     ///
     /// # Errors
     /// [`ReadError`]; call it no more.
     pub fn run<B>(
         &mut self,
-        mut on_event: impl FnMut(Address, Event) -> ControlFlow<B>,
+        mut on_event: impl FnMut(Found<'_>) -> ControlFlow<B>,
     ) -> Result<Option<B>, ReadError> {
-        let end = self.walk.run(|Placed { batch: _, address, record }| match record {
-            Ok(Recorded::Event(event)) => on_event(address, event).map_break(Stop::Caller),
+        let Self { dir: _, walk, epoch: (epoch, looked_until) } = self;
+        let end = walk.run(|Placed { batch: _, address: at, record }| match record {
+            Ok(Recorded::Event(event)) => on_event(Found { at, epoch, event }).map_break(Stop::Caller),
+            Ok(Recorded::Epoch(begun)) if at >= looked_until.at => {
+                *epoch = begun.epoch;
+                ControlFlow::Continue(())
+            }
             Ok(_) => ControlFlow::Continue(()),
-            Err(problem) => ControlFlow::Break(Stop::Malformed(address, problem)),
+            Err(problem) => ControlFlow::Break(Stop::Malformed(at, problem)),
         })?;
         match end {
             End::Whole | End::Unfinished { .. } => Ok(None),
@@ -138,7 +178,8 @@ impl LogEvents {
     ) -> Result<VecDeque<Event>, ReadError> {
         let (mut found, mut until) = (VecDeque::new(), None);
         for file in self.walk.files()?.into_iter().rev() {
-            let mut from_here = Self::new(&self.dir);
+            let walk = LogWalk::new(&self.dir, Boundary::default());
+            let mut from_here = Self { dir: self.dir.clone(), walk, epoch: self.epoch.clone() };
             // The last file may have nothing in it yet. The first is where a walk begins by itself.
             if !from_here.walk.go_to(file)? && file != Address::default() {
                 continue;
@@ -165,7 +206,7 @@ impl LogEvents {
         wanted: &impl Fn(&Event) -> bool,
     ) -> Result<VecDeque<Event>, ReadError> {
         let mut found = VecDeque::new();
-        self.run(|at, event| {
+        self.run(|Found { at, epoch: _, event }| {
             if until.is_some_and(|until| at >= until) {
                 return ControlFlow::Break(());
             }
@@ -192,4 +233,16 @@ impl LogEvents {
         })?;
         Ok(if let End::Stopped(first) = end { first } else { None })
     }
+}
+
+/// The epoch that began last, of those that begin where a walk goes and the one that had begun before.
+fn last_epoch(walk: &mut LogWalk, before: Option<Epoch>) -> Result<Option<Epoch>, LogError> {
+    let mut last = before;
+    walk.run(|Placed { record, .. }| {
+        if let Ok(Recorded::Epoch(begun)) = record {
+            last = Some(begun.epoch);
+        }
+        ControlFlow::<()>::Continue(())
+    })?;
+    Ok(last)
 }

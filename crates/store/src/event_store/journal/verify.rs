@@ -113,8 +113,15 @@ pub fn verify(
         log.run(path, run, walk.log_id());
     }
     let Log { verified, streams, .. } = log;
-    let (epoch, boundary) = (walk.log_id().map(Epoch::from_log_id), walk.boundary());
-    Ok(Verified { epoch, boundary, streams: streams.len(), runs: runs.len(), unfinished, ..verified })
+    let epoch = verified.epoch.clone().or_else(|| walk.log_id().map(Epoch::from_log_id));
+    Ok(Verified {
+        epoch,
+        boundary: walk.boundary(),
+        streams: streams.len(),
+        runs: runs.len(),
+        unfinished,
+        ..verified
+    })
 }
 
 /// The log as far as it was looked at.
@@ -191,6 +198,7 @@ impl<'a, F: FnMut(Defect)> Log<'a, F> {
                 Ok(Recorded::Ledger(key, entry, _)) => {
                     self.command(&key.tenant, &entry.receipt, record.address);
                 }
+                Ok(Recorded::Epoch(begun)) => self.verified.epoch = Some(begun.epoch),
                 Ok(Recorded::Cursor(_) | Recorded::Lease(_)) => {}
                 Err(malformed) => self.tell(Concern::Content, record.address, malformed.to_string()),
             }

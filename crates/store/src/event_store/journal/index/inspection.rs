@@ -4,8 +4,9 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use sillage_journal::{Boundary, Disk};
-use sillage_kernel::Position;
+use sillage_kernel::{Epoch, Position};
 
+use super::Checkpoint;
 use super::run::Run;
 use super::writing::RUN_SUFFIX;
 
@@ -41,6 +42,12 @@ impl Run {
     /// Where it begins and ends in the log, each with the position that follows.
     pub(in crate::event_store::journal) fn joints(&self) -> [(Boundary, Position); 2] {
         [(self.header.from, self.header.first), (self.header.to, self.next())]
+    }
+
+    /// The last epoch that had begun in the log at its end; none if that is the one of the log's own id.
+    pub(in crate::event_store::journal) fn epoch(&self) -> io::Result<Option<Epoch>> {
+        let checkpoint: Checkpoint = serde_json::from_slice(&self.checkpoint()?)?;
+        Ok(checkpoint.epoch.map(|begun| begun.epoch))
     }
 
     /// Reads all of it, so that every block is checked.
