@@ -53,7 +53,8 @@ fn advice(concern: Concern) -> &'static str {
         Concern::Bytes => {
             "The log is damaged. Stop the server, keep a copy of its folder as it is, and restore the last backup \
              into another folder: `sillage restore --from BACKUP --data NEW`. Without a backup, \
-             `sillage serve --accept-loss` cuts the log where the damage begins, and sets aside what follows."
+             `sillage serve --accept-loss` cuts the log at the damage that a start meets, and everything behind it is \
+             lost: docs/guides/storage.md says when that helps."
         }
         Concern::Content => {
             "What the log says does not agree with itself, although its bytes are sound or were passed over: parts \
