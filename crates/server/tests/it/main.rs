@@ -11,6 +11,7 @@ mod kill;
 mod log;
 mod malformed;
 mod neighbours;
+mod operator;
 mod outbox;
 mod readme;
 mod sockets;

@@ -106,13 +106,16 @@ async fn a_backup_that_is_not_what_was_saved_is_not_restored() {
     let dir = log().await;
     for (name, harm) in rows {
         let folder = TempDir::new().unwrap();
-        let (saved, to) = (folder.path().join("backup"), folder.path().join("data"));
+        let (saved, to) = (folder.path().join("saved/backup"), folder.path().join("data"));
         backup(dir.path(), &saved, |_| ()).unwrap();
         assert!(first(&saved).exists());
         harm(&saved);
         let error = restore(&saved, &to, ID, |_| ()).unwrap_err();
         println!("{name}: {error}");
-        assert!(!to.exists(), "{name}");
+        let made = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let ours = |name: &str| ["saved", "data.unfinished"].contains(&name);
+        let made: Vec<_> = made.map(|name| name.into_string().unwrap()).collect();
+        assert!(made.iter().all(|name| ours(name)), "{name}: {made:?}");
         let told = error.to_string();
         assert!(
             told.contains(&*saved.to_string_lossy()) || told.contains("data.unfinished"),
@@ -138,6 +141,9 @@ async fn a_forged_backup_is_not_restored() {
     let len = fs::metadata(&file).unwrap().len();
     fs::copy(files(forged.path(), "seg").remove(0), &file).unwrap();
     fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(len).unwrap();
+    let error = restore(&saved, &to, ID, |_| ()).unwrap_err();
+    assert!(error.to_string().contains("SHA-256"), "{error}");
+    fs::remove_dir_all(to.with_extension("unfinished")).unwrap();
     let hash: String =
         Sha256::digest(fs::read(&file).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
     change_manifest(&saved, |manifest| manifest.files[0].sha256 = hash);

@@ -286,6 +286,29 @@ async fn a_command_that_names_what_is_not_there_is_told() {
     }
 }
 
+/// What nobody reads when a run is opened is read too.
+#[tokio::test]
+async fn damage_deep_in_a_run_is_told() {
+    let dir = TempDir::new().unwrap();
+    let options = || {
+        let index = IndexLimits { tail_entries: 3_000, ..IndexLimits::default() };
+        JournalOptions { index, ..JournalOptions::default() }
+    };
+    let store = JournalStore::open(dir.path(), LOG_ID, options()).unwrap().0;
+    for appended in store.append((0..1_500).map(append).collect()).await {
+        appended.unwrap();
+    }
+    store.append(vec![append(1_500)]).await.remove(0).unwrap();
+    store.close().await;
+    drop(JournalStore::open(dir.path(), LOG_ID, options()).unwrap());
+    let run = files(&dir.path().join("index"), "run").remove(0);
+    assert!(fs::metadata(&run).unwrap().len() > 16_000);
+    assert_eq!(look(dir.path()).1, []);
+    flip(&run, 9_000);
+    let (_, defects) = look(dir.path());
+    assert!(matches!(&defects[..], [one] if one.concern == Concern::Index && one.file == run), "{defects:?}");
+}
+
 #[tokio::test]
 async fn an_index_that_is_damaged_or_does_not_fit_is_told() {
     let dir = log().await;
