@@ -20,15 +20,14 @@ use rust_embed::{EmbeddedFile, RustEmbed};
 #[allow_missing = true]
 struct Studio;
 
-/// The paths that are pages; the studio itself finds out which.
+/// The paths that are pages, as `web/studio/src/app/pages.ts` has them; the studio itself finds out which.
 const PAGES: &[&str] = &["/", "/likes"];
 /// The file that is every page.
 const SHELL: &str = "index.html";
 /// Files in here carry a hash of their content in their name.
 const HASHED: &str = "assets/";
 /// Pages may load and ask for what is on this server, and nothing else.
-const PAGE_POLICY: &str = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; \
-     form-action 'self'; frame-ancestors 'none'";
+const PAGE_POLICY: &str = include_str!("../../../web/studio/content-security-policy.txt").trim_ascii();
 
 /// The pages, and behind them everything else.
 pub(crate) fn before(rest: Router) -> Router {
@@ -107,4 +106,17 @@ fn headers_of(name: &str, file: &EmbeddedFile) -> HeaderMap {
     let tag = HeaderValue::try_from(format!("\"{hash}\"")).expect("a quoted hexadecimal number is a header");
     headers.insert(ETAG, tag);
     headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PAGES;
+
+    #[test]
+    fn the_pages_are_those_of_the_studio() {
+        let source = include_str!("../../../web/studio/src/app/pages.ts");
+        let entries = source.split("{ path: \"").skip(1);
+        let paths: Vec<_> = entries.filter_map(|entry| entry.split('"').next()).collect();
+        assert_eq!(paths, PAGES);
+    }
 }

@@ -1,13 +1,13 @@
 // The handle: what a program holds. It joins the outbox, the feeds, the connection and the tabs.
 
-import { advice, retryAfter } from "./codes";
+import { advice, adviceOnStatus, retryAfter } from "./codes";
 import { type Command, type Confirmation, type Intent, Mint } from "./command";
 import { Connection, type ConnectionState } from "./connection";
-import { OverSocket, Post } from "./delivery";
+import { OverSocket, posting } from "./delivery";
 import { GaveUp, Rejected } from "./errors";
 import type { Feed } from "./feed";
 import { Feeds, type Following } from "./feeds";
-import { Http } from "./http";
+import { type Answer, Http } from "./http";
 import { Keeper } from "./keeper";
 import { categoryOf, type Model } from "./model";
 import { Outbox, type Progress } from "./outbox";
@@ -15,14 +15,15 @@ import { type Sent, type Settled, Waiters } from "./sent";
 import type { Storage } from "./storage";
 import { IndexedDbStorage } from "./storage/indexeddb";
 import { MemoryStorage } from "./storage/memory";
-import { type OpenTabs, openTabs, type TabMessage, type Tabs } from "./tabs";
-import { type Clock, DEFAULT_TIMING, realClock, type Timing } from "./timing";
+import { type OpenTabs, openTabs, type Refusal, type TabMessage, type Tabs } from "./tabs";
+import { type Clock, DEFAULT_TIMING, realClock, type Time, type Timing } from "./timing";
 import { type TokenSource, Tokens } from "./token";
-import type { Link, OpenLink, ServerMessage } from "./transport";
+import { type Link, type OpenLink, parseMessage, type ServerMessage } from "./transport";
 import { openSse } from "./transport/sse";
 import { openWebSocket } from "./transport/websocket";
 import type { Event, Receipt, Error as WireError } from "./wire";
 
+/** What a client is made of. Only the user and the token are needed; feeds need models. */
 export interface Options {
   /** The server, as `https://host`; that of the page if it is left out. */
   url?: string;
@@ -30,28 +31,42 @@ export interface Options {
   user: string;
   /** The tenant of the user, if a browser may hold the same name of several. */
   tenant?: string;
+  /** Gives the token that the user signs in with. */
   token: TokenSource;
-  /** How feeds become states. */
+  /** How feeds become states: one model for each category. */
   // Each model has a state of its own, which only its followers name.
   models?: Model<any>[];
   /** How messages come; in turn, if the first does not open. */
   transports?: OpenLink[];
   /** How commands go: posted, or over the socket. A stream carries none, so then they are posted. */
   send?: "http" | "socket";
+  /** Where the outbox outlives the page: IndexedDB where there is one, else memory. */
   storage?: Storage;
+  /** How requests are made beside the connection; the platform's own if it is left out. */
   fetch?: typeof fetch;
+  /** How the tabs of this user find each other: by Web Locks and a BroadcastChannel, where the browser has them. */
   tabs?: OpenTabs;
+  /** How long to wait for what, where `DEFAULT_TIMING` does not fit. */
   timing?: Partial<Timing>;
+  /** A plain object, for tests. */
   clock?: Clock;
 }
 
+/** How a client stands. */
 export interface Status {
+  /** Whether the server is reached; `ConnectionState` says what each word means. */
   connection: ConnectionState;
+  /** By which way it is connected; nothing while it is not. */
   transport: Link["transport"] | undefined;
   /** Whether this tab is the one that sends. */
   sends: boolean;
   /** How many commands are not settled. */
   pending: number;
+  /**
+   * `failing`: what was kept cannot be read, or what is clicked cannot be kept. It is sent all the same, and lost
+   * only if the page ends before that. The storage is tried again and again.
+   */
+  storage: "ok" | "failing";
 }
 
 type Listener<T> = (value: T) => void;
@@ -59,14 +74,19 @@ type Stop = () => void;
 
 /** How many commands are posted at once, and how many are on the socket. A feed has only one on its way. */
 const WINDOW = { http: 6, socket: 64 };
-/** What another tab has settled, in a way that this one did not hear. */
-const UNCHANGED = { outcome: "unchanged" as const, sequenceNumbers: [], position: 0 };
+/** How many commands are asked for at once, which another tab has settled in a way that this one did not hear. */
+const ASKED_AT_ONCE = 4;
 /** An accepted command whose receipt may have been missed is sent again so long after a connection opened. */
 const CATCH_UP = 500;
 
+/**
+ * The outbox and the feeds of one user. It takes commands at once, connected or not, keeps them, and sends them until
+ * it knows what became of them; it follows feeds, and shows them with the commands that are pending on top.
+ *
+ * It begins by itself when it is made, and ends with `close`.
+ */
 export class Client {
-  private readonly clock: Clock;
-  private readonly timing: Timing;
+  private readonly time: Time;
   private readonly keeper: Keeper;
   private readonly tokens: Tokens;
   private readonly connection: Connection;
@@ -86,98 +106,113 @@ export class Client {
   private sends = false;
   private closed = false;
   private wanted: "online" | "offline" = "online";
+  private readonly ending = new AbortController();
+  /** What another tab has settled, as long as this one has not heard how. */
+  private readonly unheard = new Set<string>();
+  private asking = 0;
 
-  /** Resolves once what was kept from earlier is here; rejects if the storage cannot be used. */
+  /**
+   * Resolves once what was kept from earlier is here. Rejects if the storage cannot be read: then the client works
+   * from memory, and `status.storage` says so.
+   */
   readonly ready: Promise<void>;
 
   constructor(private readonly options: Options) {
     const url = (options.url ?? globalThis.location?.origin ?? "").replace(/\/$/, "");
-    this.clock = options.clock ?? realClock;
-    this.timing = { ...DEFAULT_TIMING, ...options.timing };
+    this.time = { ...DEFAULT_TIMING, ...options.timing, ...(options.clock ?? realClock) };
     const name = `sillage:${url}:${options.tenant ?? ""}:${options.user}`;
     this.keeper = new Keeper(
-      options.storage ?? defaultStorage(name),
+      options.storage ??
+        (typeof indexedDB === "undefined" ? new MemoryStorage() : new IndexedDbStorage(name)),
       {
-        kept: (commands) => this.kept(commands),
+        loaded: (commands) => this.loaded(commands),
+        kept: (commands, where) => this.kept(commands, where),
         removed: (commandIds) => this.tabs.tell({ kind: "removed", commandIds }),
-        checkpoint: (feed) => this.feeds.get(feed)?.checkpoint(),
+        turned: () => this.statusChanged(),
       },
-      this.clock,
-      this.timing.write,
+      this.time,
     );
-    this.tokens = new Tokens(options.token);
+    this.tokens = new Tokens(options.token, this.time);
     this.connection = new Connection(
       url,
       this.tokens,
-      options.transports ?? defaultTransports(),
+      options.transports ?? (typeof WebSocket === "undefined" ? [openSse] : [openWebSocket, openSse]),
       {
         changed: () => this.connectionChanged(),
         opened: () => this.opened(),
         messages: (messages) => this.heard(messages),
       },
-      this.timing,
-      this.clock,
+      this.time,
     );
     this.feeds = new Feeds(
       {
         me: options.user,
-        clock: this.clock,
-        timing: this.timing,
-        modelOf: (feed) => this.modelOf(feed),
+        time: this.time,
+        modelOf: this.modelOf,
         pending: (feed) => this.pending(feed).map(({ command }) => command),
         ask: (path) => this.ask(path),
+        confirmed: (confirmation) => this.confirm(confirmation, "tell"),
         changed: (feed) => this.changed(feed),
       },
       this.keeper,
       this.connection,
     );
     const request = options.fetch ?? ((input, init) => fetch(input, init));
-    this.http = new Http(url, request, this.timing, this.clock);
-    const post = new Post(this.http, this.tokens, (feed) => this.modelOf(feed));
-    this.socket = new OverSocket((action) => this.connection.send(action), this.timing, this.clock);
+    this.http = new Http(url, request, this.tokens, this.time);
+    const post = posting(this.http, this.modelOf);
+    this.socket = new OverSocket((action) => this.connection.send(action), this.time);
     const bySocket = options.send === "socket";
     this.outbox = new Outbox(
       (command) =>
-        bySocket && this.connection.transport === "websocket"
-          ? this.socket.deliver(command)
-          : post.deliver(command),
+        bySocket && this.connection.transport === "websocket" ? this.socket.deliver(command) : post(command),
       {
         accepted: (command) => {
           this.tabs.tell({ kind: "accepted", commandId: command.commandId });
           this.accepted(command);
         },
-        gaveUp: (command, code, message) => {
-          this.tabs.tell({ kind: "gave-up", commandId: command.commandId, code, message });
-          this.gaveUp(command, code, message);
+        gaveUp: (commandId, code, message) => {
+          this.refuse({ kind: "gave-up", commandId, code, message }, "tell");
         },
         signIn: () => {
           if (this.wanted === "online") this.connection.stop("needs-sign-in");
         },
       },
-      this.timing,
-      this.clock,
+      this.time,
       bySocket ? WINDOW.socket : WINDOW.http,
     );
     this.tabs = (options.tabs ?? openTabs)(name, (message) => this.heardFromTab(message));
-    globalThis.addEventListener?.("online", this.online);
-    this.ready = this.load();
+    const { signal } = this.ending;
+    const online = () => this.connection.state === "offline" && this.connection.reconnect();
+    globalThis.addEventListener?.("online", online, { signal });
+    // A page that stands still must not keep the others from sending.
+    globalThis.document?.addEventListener("freeze", () => this.leaveSending(), { signal });
+    globalThis.document?.addEventListener("resume", () => this.connectionChanged(), { signal });
+    this.ready = this.keeper.load().finally(() => {
+      if (this.wanted === "online" && !this.closed) this.connection.reconnect();
+    });
     this.ready.catch(() => {});
   }
 
+  /** The user of `Options`. */
   get user(): string {
     return this.options.user;
   }
 
+  /** How it stands now. */
   get status(): Status {
     const { state, transport } = this.connection;
-    return { connection: state, transport, sends: this.sends, pending: this.outbox.size };
+    const { sends, outbox, keeper } = this;
+    return { connection: state, transport, sends, pending: outbox.size, storage: keeper.state };
   }
 
-  /** Takes a command. It is kept, sent, and sent again until its outcome is known. */
+  /**
+   * Takes a command. It is kept, sent, and sent again until its outcome is known. Throws only if the data is no JSON;
+   * after `close` nothing is taken, and the promises of the answer reject.
+   */
   send<State = unknown>(intent: Intent): Sent<State> {
     // What is kept and sent is JSON, whatever it was made from; what is not is refused here, to the caller.
     const data: unknown = JSON.parse(JSON.stringify(intent.data));
-    const command: Command = { ...intent, data, ...this.mint.next(this.clock.now()) };
+    const command: Command = { ...intent, data, ...this.mint.next(this.time.now()) };
     const promises = this.waiters.add(command.commandId);
     if (this.closed) {
       this.waiters.close();
@@ -197,14 +232,17 @@ export class Client {
     return this.outbox.list().filter(({ command }) => feed === undefined || command.feed === feed);
   }
 
-  /** One pass over the outbox: sends what is due, and resolves when that has ended. */
+  /**
+   * One pass over the outbox: keeps what is to be kept, sends what is due, and resolves when that has been answered or
+   * has failed. Nobody has to call it: the client passes by itself.
+   */
   async outboxProcessOnce(): Promise<void> {
-    await this.ready;
+    await this.ready.catch(() => {});
     await this.keeper.flush();
     await this.outbox.processOnce();
   }
 
-  /** Follows a feed. Its category needs a model. */
+  /** Follows a feed until the answer is closed. Throws if its category has no model. */
   follow<State>(name: string): Following<State> {
     return this.feeds.follow(name);
   }
@@ -231,6 +269,7 @@ export class Client {
     });
   }
 
+  /** Hears how the client stands, whenever that may have changed. */
   onStatus(listener: Listener<Status>): Stop {
     return listen(this.listeners.status, listener);
   }
@@ -249,12 +288,11 @@ export class Client {
     this.connection.reconnect();
   }
 
-  /** Ends everything. What is not settled stays in the storage. */
+  /** Ends everything, in at most `timing.answer`. What is not settled stays in the storage. */
   async close(): Promise<void> {
     this.closed = true;
-    globalThis.removeEventListener?.("online", this.online);
+    this.ending.abort();
     this.connection.stop("paused");
-    await this.ready.catch(() => {});
     await this.keeper.flush();
     this.tabs.close();
     this.keeper.close();
@@ -263,22 +301,21 @@ export class Client {
 
   // --- what was kept
 
-  private async load(): Promise<void> {
-    const { commands } = await this.keeper.load();
+  private loaded(commands: Command[]): void {
     if (this.closed) return;
     this.feeds.loaded();
-    this.take(commands);
+    this.take(commands, "stored");
     // The tab that kept them may have ended before it could tell.
-    if (commands.length > 0) this.tabs.tell({ kind: "added", commands });
-    if (this.wanted === "online") this.connection.reconnect();
+    if (commands.length > 0) this.tabs.tell({ kind: "added", commands, where: "stored" });
   }
 
-  /** Takes commands that stand in the storage. */
-  private take(commands: Command[]): void {
+  /** Takes commands that stand in the storage, or that another tab could not keep: then this one tries. */
+  private take(commands: Command[], where: "stored" | "unstored"): void {
     const touched = new Set<string>();
     for (const command of commands) {
       this.mint.after(command.commandId);
       if (!this.outbox.add(command, "stored")) continue;
+      if (where === "unstored") this.keeper.keep(command);
       this.feeds.get(command.feed)?.add(command);
       touched.add(command.feed);
     }
@@ -287,17 +324,13 @@ export class Client {
     this.statusChanged();
   }
 
-  private kept(commands: Command[]): void {
+  private kept(commands: Command[], where: "stored" | "unstored"): void {
     for (const { commandId } of commands) this.outbox.stored(commandId);
-    this.tabs.tell({ kind: "added", commands });
+    this.tabs.tell({ kind: "added", commands, where });
     this.outbox.process();
   }
 
   // --- the connection
-
-  private readonly online = (): void => {
-    if (this.connection.state === "offline") this.connection.reconnect();
-  };
 
   private connectionChanged(): void {
     const { state } = this.connection;
@@ -314,7 +347,7 @@ export class Client {
     this.sends = true;
     const commands = await this.keeper.commands().catch(() => []);
     if (!this.sends || this.closed) return;
-    this.take(commands);
+    this.take(commands, "stored");
     this.outbox.setOpen("open");
     this.statusChanged();
   }
@@ -328,14 +361,17 @@ export class Client {
   private opened(): void {
     this.feeds.opened();
     this.outbox.hurry(CATCH_UP);
+    this.askForUnheard();
+  }
+
+  private get(path: string): Promise<Answer | undefined> {
+    return this.http.fetch(path, { cache: "no-store" });
   }
 
   private async ask(path: string): Promise<unknown> {
-    const token = await this.tokens.current();
-    if (token === undefined) throw new Error("there is no token");
-    const { ok, status, text } = await this.http.fetch(path, token, { cache: "no-store" });
-    if (!ok) throw new Error(`${path} was answered with ${status}`);
-    return JSON.parse(text);
+    const answer = await this.get(path);
+    if (answer?.status !== 200) throw new Error(`${path} was answered with ${answer?.status}`);
+    return JSON.parse(answer.text);
   }
 
   private heard(messages: ServerMessage[]): void {
@@ -345,7 +381,7 @@ export class Client {
         this.hear(message, touched);
       } catch (error) {
         // The rest of what came with it is heard all the same.
-        console.error("sillage: a message could not be taken", error);
+        console.error("sillage: a message failed", error);
       }
     }
     for (const name of touched) {
@@ -365,6 +401,10 @@ export class Client {
       case "subscribed":
         this.feeds.headIs(message.feed, message.current_sequence, message.epoch);
         break;
+      case "snapshot":
+        this.feeds.snapshot(message.feed, message.sequence_number, message.state);
+        touched.add(message.feed);
+        break;
       case "resync":
         this.feeds.resync(message.feed);
         break;
@@ -374,10 +414,6 @@ export class Client {
       case "error":
         this.error(message);
         break;
-      case "unsubscribed":
-      case "token_refreshed":
-      case "pong":
-        break;
     }
   }
 
@@ -385,13 +421,10 @@ export class Client {
     if (error.code === "token_expired") this.connection.renewToken();
     this.socket.error(error);
     const { type, feed } = error.original_action ?? {};
-    if (typeof feed !== "string") return;
-    if (type === "subscribe" || type === "sync") this.feeds.refused(feed);
+    if (type !== "subscribe" && type !== "sync") return;
     // A feed that this user may not follow is not asked for again before the next connection.
-    if (type === "subscribe" && advice(error.code) === "retry") {
-      const after = retryAfter(error.retry_after) ?? this.timing.backoff;
-      this.clock.after(after, () => this.feeds.resubscribe(feed));
-    }
+    const again = advice(error.code) === "retry";
+    this.feeds.refused(feed as string, again ? (retryAfter(error.retry_after) ?? 0) : undefined);
   }
 
   // --- events, receipts and what they settle
@@ -401,29 +434,19 @@ export class Client {
       touched.add(event.feed);
       tell(this.listeners.event, event);
     }
-    const { command_id: commandId, sequence_number, position } = event;
-    if (commandId !== null && this.outbox.get(commandId)) {
-      this.confirm({ commandId, outcome: "applied", sequenceNumbers: [sequence_number], position }, "tell");
-    }
   }
 
-  private receipt({
-    command_id: commandId,
-    outcome,
-    sequence_numbers = [],
-    position,
-    ...why
-  }: Receipt): void {
+  private receipt(receipt: Receipt): void {
+    const { command_id: commandId, outcome, sequence_numbers: sequenceNumbers, position } = receipt;
     if (outcome === "rejected") {
-      const { code = "rejected", message = code, details = {} } = why;
-      this.tabs.tell({ kind: "rejected", commandId, code, message, details });
-      this.reject(commandId, code, message, details);
+      const { code = outcome, message = code, details } = receipt;
+      this.refuse({ kind: outcome, commandId, code, message, details }, "tell");
     } else {
-      this.confirm({ commandId, outcome, sequenceNumbers: sequence_numbers, position }, "tell");
+      this.confirm({ commandId, outcome, sequenceNumbers, position }, "tell");
     }
   }
 
-  /** The command is carried out. It may have been told already, by its event or by another tab. */
+  /** The command is carried out. It may have been told already, by its events or by another tab. */
   private confirm(confirmation: Confirmation, telling: "tell" | "heard"): void {
     const { commandId, outcome } = confirmation;
     const command = this.outbox.remove(commandId);
@@ -434,20 +457,20 @@ export class Client {
     this.settle({ outcome, command, confirmation });
   }
 
-  private reject(commandId: string, code: string, message: string, details: Record<string, unknown>): void {
+  /** The command is refused, or given up. */
+  private refuse(refusal: Refusal, telling: "tell" | "heard"): void {
+    const { kind: outcome, commandId, code, message, details } = refusal;
     const command = this.outbox.remove(commandId);
     this.socket.settled(commandId);
     this.keeper.forget([commandId]);
     if (!command) return;
     this.feeds.get(command.feed)?.drop(commandId);
-    this.settle({ outcome: "rejected", command, error: new Rejected(command, code, message, details) });
-    this.changed(command.feed);
-  }
-
-  private gaveUp(command: Command, code: string, message: string): void {
-    this.keeper.forget([command.commandId]);
-    this.feeds.get(command.feed)?.drop(command.commandId);
-    this.settle({ outcome: "gave-up", command, error: new GaveUp(command, code, message) });
+    if (telling === "tell") this.tabs.tell(refusal);
+    this.settle(
+      outcome === "rejected"
+        ? { outcome, command, error: new Rejected(command, code, message, details) }
+        : { outcome, command, error: new GaveUp(command, code, message) },
+    );
     this.changed(command.feed);
   }
 
@@ -461,39 +484,45 @@ export class Client {
   private heardFromTab(message: TabMessage): void {
     switch (message.kind) {
       case "added":
-        return this.take(message.commands);
+        return this.take(message.commands, message.where);
       case "accepted":
         return this.accepted(this.outbox.acceptedElsewhere(message.commandId));
       case "confirmed":
         return this.confirm(message.confirmation, "heard");
-      case "rejected":
-        return this.reject(message.commandId, message.code, message.message, message.details);
       case "removed":
-        return this.settledElsewhere(message.commandIds);
-      case "gave-up": {
-        const command = this.outbox.remove(message.commandId);
-        if (command) this.gaveUp(command, message.code, message.message);
-      }
+        for (const commandId of message.commandIds) this.unheard.add(commandId);
+        return this.askForUnheard();
+      default:
+        return this.refuse(message, "heard");
     }
   }
 
-  /** Another tab has settled these, and this one did not hear how: the ledger knows. */
-  private settledElsewhere(commandIds: string[]): void {
-    for (const commandId of commandIds) {
-      if (!this.outbox.get(commandId)) continue;
-      const receipt = this.ask(`/api/commands/${commandId}`);
-      receipt.then(
-        (receipt) => this.receipt(receipt as Receipt),
-        () => this.settledSomehow(commandId),
-      );
+  /** Asks how other tabs have settled what this one did not hear of: a few at once, and while it is connected. */
+  private askForUnheard(): void {
+    for (const commandId of this.unheard) {
+      if (this.asking >= ASKED_AT_ONCE || this.connection.state !== "connected") return;
+      this.unheard.delete(commandId);
+      if (this.outbox.get(commandId)) this.askFor(commandId);
     }
   }
 
-  /** Nobody is there to say how; the state at the end of the feed contains it, if anything does. */
-  private settledSomehow(commandId: string): void {
-    const command = this.outbox.remove(commandId);
-    if (command) this.feeds.contain(command, { commandId, ...UNCHANGED });
-    this.statusChanged();
+  /** The ledger knows what became of a command. */
+  private async askFor(commandId: string): Promise<void> {
+    this.asking += 1;
+    const answer = await this.get(`/api/commands/${commandId}`).catch(() => undefined);
+    this.asking -= 1;
+    const what = adviceOnStatus(answer?.status ?? 503);
+    if (what === "retry" || what === "sign_in") {
+      this.unheard.add(commandId);
+      this.time.after(this.time.resend, () => this.askForUnheard());
+      return;
+    }
+    const receipt = parseMessage(answer?.text ?? "");
+    if (receipt?.type === "receipt") this.receipt(receipt);
+    // What the ledger does not know was given up; if it was not, the state of the feed will contain it.
+    else
+      this.refuse({ kind: "gave-up", commandId, code: "unknown", message: "Another tab ended it." }, "heard");
+    this.askForUnheard();
   }
 
   private accepted(command: Command | undefined): void {
@@ -504,10 +533,10 @@ export class Client {
 
   // --- those who listen
 
-  private modelOf(feed: string): Model<unknown> | undefined {
+  private readonly modelOf = (feed: string): Model<unknown> | undefined => {
     const category = categoryOf(feed);
     return this.options.models?.find((model) => model.category === category);
-  }
+  };
 
   private changed(feed: string): void {
     tell(this.listeners.change, feed);
@@ -524,7 +553,7 @@ function tell<T>(listeners: Set<Listener<T>>, value: T): void {
     try {
       listener(value);
     } catch (error) {
-      console.error("sillage: a listener has failed", error);
+      console.error("sillage: a listener failed", error);
     }
   }
 }
@@ -532,12 +561,4 @@ function tell<T>(listeners: Set<Listener<T>>, value: T): void {
 function listen<T>(listeners: Set<Listener<T>>, listener: Listener<T>): Stop {
   listeners.add(listener);
   return () => listeners.delete(listener);
-}
-
-function defaultStorage(name: string): Storage {
-  return typeof indexedDB === "undefined" ? new MemoryStorage() : new IndexedDbStorage(name);
-}
-
-function defaultTransports(): OpenLink[] {
-  return typeof WebSocket === "undefined" ? [openSse] : [openWebSocket, openSse];
 }

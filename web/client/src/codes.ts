@@ -1,21 +1,13 @@
 // What to do about an error, and about a closed socket. The tests compare this with the server's own tables.
 
-import type { Advice, Code } from "./wire";
+import type { Code } from "./wire";
 
-const ADVICE: Record<Code, Advice> = {
-  malformed: "fix",
-  unknown_type: "fix",
-  unknown_command: "fix",
-  invalid_field: "fix",
-  not_found: "give_up",
-  method_not_allowed: "fix",
-  conflict: "fix",
-  epoch_changed: "fix",
-  too_large: "fix",
-  unsupported_media_type: "fix",
+/** What helps about an error: another try, another token, or nothing that a program could do. */
+export type Advice = "retry" | "sign_in" | "give_up";
+
+const ADVICE: Partial<Record<Code, Advice>> = {
   unauthorized: "sign_in",
   token_expired: "sign_in",
-  forbidden: "give_up",
   rate_limited: "retry",
   view_behind: "retry",
   overloaded: "retry",
@@ -28,7 +20,7 @@ const ADVICE: Record<Code, Advice> = {
  * and again would hold up whatever waits behind it.
  */
 export function advice(code: string): Advice {
-  return (ADVICE as Record<string, Advice>)[code] ?? "give_up";
+  return ADVICE[code as Code] ?? "give_up";
 }
 
 /** What to do about the status of a command that was posted. Only the status is read. */

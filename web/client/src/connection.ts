@@ -5,7 +5,7 @@
 // away.
 
 import { verdict } from "./codes";
-import { type Clock, pause, type Timing } from "./timing";
+import { pause, type Time } from "./timing";
 import type { Tokens } from "./token";
 import type { ClientMessage, Ended, Link, OpenLink, ServerMessage } from "./transport";
 
@@ -22,6 +22,9 @@ export interface ConnectionEvents {
   messages(messages: ServerMessage[]): void;
 }
 
+/** So many milliseconds after the first way to connect did not open, it is tried again. */
+const FIRST_AGAIN = 600_000;
+
 export class Connection {
   state: ConnectionState = "paused";
 
@@ -29,6 +32,8 @@ export class Connection {
   private attempt = 0;
   private failures = 0;
   private which = 0;
+  /** When the first way to connect did not open. */
+  private turnedAt = 0;
   private heard = 0;
   private openedAt = 0;
   private token = "";
@@ -39,8 +44,7 @@ export class Connection {
     private readonly tokens: Tokens,
     private readonly openers: OpenLink[],
     private readonly events: ConnectionEvents,
-    private readonly timing: Timing,
-    private readonly clock: Clock,
+    private readonly time: Time,
   ) {}
 
   get transport(): Link["transport"] | undefined {
@@ -53,7 +57,7 @@ export class Connection {
 
   /** Connects now, whatever it was waiting for. */
   reconnect(): void {
-    this.failures = 0;
+    this.failures = this.which = 0;
     this.drop();
     this.become("connecting");
     this.connect();
@@ -79,35 +83,28 @@ export class Connection {
 
   private async connect(): Promise<void> {
     const attempt = this.attempt;
-    const current = () => attempt === this.attempt;
-    let token: string | undefined;
-    try {
-      token = await this.tokens.current();
-    } catch {
-      if (current()) this.retry(undefined);
-      return;
-    }
-    if (!current()) return;
+    const token = await this.tokens.current().catch(() => null);
+    if (attempt !== this.attempt) return;
+    if (token === null) return this.retry();
     if (token === undefined) return this.stop("needs-sign-in");
     this.token = token;
-    const open = this.openers[this.which % this.openers.length];
-    if (!open) throw new Error("a client needs a transport");
-    this.wait(this.timing.answer, () => this.ended({ code: 1006 }));
-    this.link = open(this.url, token, {
+    if (this.time.elapsed() - this.turnedAt >= FIRST_AGAIN) this.which = 0;
+    this.wait(this.time.answer, () => this.ended({ code: 1006 }));
+    this.link = this.openers[this.which]?.(this.url, token, {
       opened: () => this.opened(),
       messages: (messages) => {
-        this.heard = this.clock.now();
+        this.heard = this.time.elapsed();
         this.events.messages(messages);
       },
       alive: () => {
-        this.heard = this.clock.now();
+        this.heard = this.time.elapsed();
       },
       ended: (ended) => this.ended(ended),
     });
   }
 
   private opened(): void {
-    this.openedAt = this.heard = this.clock.now();
+    this.openedAt = this.heard = this.time.elapsed();
     this.become("connected");
     this.watch();
     this.events.opened();
@@ -115,18 +112,22 @@ export class Connection {
 
   /** Asks a silent server for a sign of life, and gives up one that stays silent. */
   private watch(): void {
-    this.wait(this.timing.ping, () => {
-      const silent = this.clock.now() - this.heard;
-      if (silent >= this.timing.silence) return this.ended({ code: 1006 });
-      if (silent >= this.timing.ping) this.send({ type: "ping" });
+    this.wait(this.time.ping, () => {
+      const now = this.time.elapsed();
+      const silent = now - this.heard;
+      if (silent >= this.time.silence) return this.ended({ code: 1006 });
+      if (this.which > 0 && now - this.turnedAt >= FIRST_AGAIN) return this.reconnect();
+      if (silent >= this.time.ping) this.send({ type: "ping" });
       this.watch();
     });
   }
 
   private ended({ code, retryAfter }: Ended): void {
     // A connection that was good for a while has not failed; one that never opened is tried another way.
-    if (this.state !== "connected") this.which += 1;
-    else if (this.clock.now() - this.openedAt >= this.timing.ping) this.failures = 0;
+    if (this.state !== "connected") {
+      if (this.which === 0) this.turnedAt = this.time.elapsed();
+      this.which = (this.which + 1) % this.openers.length;
+    } else if (this.time.elapsed() - this.openedAt >= this.time.ping) this.failures = 0;
     this.drop();
     switch (verdict(code)) {
       case "sign_in":
@@ -142,19 +143,15 @@ export class Connection {
   private async signIn(): Promise<void> {
     this.become("connecting");
     const attempt = this.attempt;
-    const another = this.tokens.instead(this.token).then(
-      (token) => (token === undefined ? "none" : "there"),
-      () => "later",
-    );
-    const outcome = await another;
+    const token = await this.tokens.instead(this.token).catch(() => null);
     if (attempt !== this.attempt) return;
-    if (outcome === "none") this.stop("needs-sign-in");
-    else this.retry(undefined);
+    if (token === undefined) this.stop("needs-sign-in");
+    else this.retry();
   }
 
-  private retry(after: number | undefined): void {
+  private retry(after = 0): void {
     this.become(this.failures === 0 ? "connecting" : "offline");
-    const millis = Math.max(after ?? 0, pause(this.timing, this.clock, this.failures));
+    const millis = Math.max(after, pause(this.time, this.failures));
     this.failures += 1;
     this.wait(millis, () => {
       this.attempt += 1;
@@ -171,7 +168,7 @@ export class Connection {
 
   private wait(millis: number, run: () => void): void {
     this.timer?.();
-    this.timer = this.clock.after(millis, run);
+    this.timer = this.time.after(millis, run);
   }
 
   private become(state: ConnectionState): void {

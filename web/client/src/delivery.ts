@@ -5,11 +5,10 @@ import type { Command } from "./command";
 import type { Answer, Http } from "./http";
 import type { Model } from "./model";
 import type { Deliver, Delivery } from "./outbox";
-import type { Clock, Timing } from "./timing";
-import type { Tokens } from "./token";
+import type { Time } from "./timing";
 import type { Action, Problem, Error as WireError } from "./wire";
 
-const LATER: Delivery = { kind: "later" };
+const LATER: Delivery = { kind: "retry" };
 
 /** The command as `/ws` and `POST /api/commands` take it. */
 export function actionOf({ feed, type, commandId, data }: Command): Action {
@@ -22,39 +21,20 @@ export function actionOf({ feed, type, commandId, data }: Command): Action {
   };
 }
 
-/** Posts commands. */
-export class Post {
-  constructor(
-    private readonly http: Http,
-    private readonly tokens: Tokens,
-    private readonly models: (feed: string) => Model<unknown> | undefined,
-  ) {}
-
-  readonly deliver: Deliver = async (command) => {
-    const route = this.models(command.feed)?.route?.(command);
+/** Posts commands, by the route of the model if it has one. */
+export function posting(http: Http, modelOf: (feed: string) => Model<unknown> | undefined): Deliver {
+  return async (command) => {
+    const route = modelOf(command.feed)?.route?.(command);
     const { path, body } = route ?? { path: "/api/commands", body: actionOf(command) };
-    let response: Answer;
-    try {
-      const token = await this.tokens.current();
-      if (token === undefined) return { kind: "sign_in" };
-      const headers = { "Content-Type": "application/json" };
-      response = await this.http.fetch(path, token, { method: "POST", headers, body: JSON.stringify(body) });
-      if (response.status === 401) {
-        const another = await this.tokens.instead(token);
-        return another === undefined ? { kind: "sign_in" } : LATER;
-      }
-    } catch {
-      // No network, no answer in time, or nobody who could give a token.
-      return LATER;
-    }
-    switch (adviceOnStatus(response.status)) {
-      case "accepted":
-        return { kind: "accepted" };
-      case "retry":
-        return { kind: "later", after: retryAfter(response.retryAfter) };
-      default:
-        return refusal(response);
-    }
+    const headers = { "Content-Type": "application/json" };
+    const post = http.fetch(path, { method: "POST", headers, body: JSON.stringify(body) });
+    // Without a network, an answer in time, or somebody who could give a token now, there is no answer.
+    const answer = await post.catch(() => null);
+    if (!answer) return answer === null ? LATER : { kind: "sign_in" };
+    const kind = adviceOnStatus(answer.status);
+    if (kind === "give_up") return refusal(answer);
+    // Where a token was refused, there is another one by now.
+    return { kind: kind === "sign_in" ? "retry" : kind, after: retryAfter(answer.retryAfter) };
   };
 }
 
@@ -68,7 +48,7 @@ function refusal({ status, statusText, text }: Answer): Delivery {
   }
   const code = problem.code ?? String(status);
   const message = [problem.field, problem.detail ?? statusText].filter(Boolean).join(": ");
-  return { kind: "refused", code, message };
+  return { kind: "give_up", code, message };
 }
 
 /** Sends commands over the socket; each waits for its receipt, its event or an error. */
@@ -77,13 +57,12 @@ export class OverSocket {
 
   constructor(
     private readonly send: (action: Action) => void,
-    private readonly timing: Timing,
-    private readonly clock: Clock,
+    private readonly time: Time,
   ) {}
 
   readonly deliver: Deliver = (command) =>
     new Promise((resolve) => {
-      const stop = this.clock.after(this.timing.answer, () => this.end(command.commandId, LATER));
+      const stop = this.time.after(this.time.answer, () => this.end(command.commandId, LATER));
       this.waiting.set(command.commandId, (delivery) => {
         stop();
         resolve(delivery);
@@ -100,15 +79,14 @@ export class OverSocket {
   error({ code, message, field, retry_after, original_action }: WireError): void {
     const commandId = original_action?.command_id;
     if (typeof commandId !== "string") return;
-    const what = advice(code);
-    if (what === "retry") this.end(commandId, { kind: "later", after: retryAfter(retry_after) });
-    else if (what === "sign_in") this.end(commandId, { kind: "sign_in" });
-    else this.end(commandId, { kind: "refused", code, message: field ? `${field}: ${message}` : message });
+    const kind = advice(code);
+    if (kind !== "give_up") this.end(commandId, { kind, after: retryAfter(retry_after) });
+    else this.end(commandId, { kind, code, message: field ? `${field}: ${message}` : message });
   }
 
   /** The connection is gone, and whatever was on it may be. */
   lost(): void {
-    for (const commandId of [...this.waiting.keys()]) this.end(commandId, { kind: "later", after: 0 });
+    for (const commandId of [...this.waiting.keys()]) this.end(commandId, { kind: "retry", after: 0 });
   }
 
   private end(commandId: string, delivery: Delivery): void {

@@ -23,7 +23,11 @@ export class GaveUp extends Error {
   override readonly name = "GaveUp";
   constructor(
     readonly command: Command,
-    /** A code of the server (`invalid_field`, `not_found`, …), or `expired`: then it may have been carried out. */
+    /**
+     * A code of the server (`invalid_field`, `not_found`, …) or of this client. `expired`: it has become too old;
+     * `unknown`: another tab has ended it, and nobody can tell how; in both cases it may have been carried out.
+     * `unsendable`: it could not even be written down for the server.
+     */
     readonly code: string,
     message: string,
   ) {

@@ -2,9 +2,11 @@
 //
 // Invariant: the state shown is a confirmed state, which is a fold of the server's events without a gap, with
 // the overlay's commands predicted on top, in their order. A command leaves the overlay when it is refused, or
-// when the confirmed state contains it; never only because the server has taken it. So nothing flickers.
+// when the confirmed state contains all of its events; never only because the server has taken it. So nothing
+// flickers.
 //
-// What was missed is folded out of sight, up to the end that the server has named: nobody sees history replayed.
+// What was missed is folded out of sight, up to the end that the server has named: nobody sees history replayed,
+// nor half of a command that is on top.
 
 import type { Command, Confirmation } from "./command";
 import type { Model } from "./model";
@@ -21,15 +23,19 @@ interface Truth<State> {
   /** The number of the last event in it. */
   sequence: number;
   state: State;
+  /** The last commands of this user that are in it, whichever tab has sent them. */
+  own: string[];
 }
 
 /** A command on top of the confirmed state. */
-interface Overlaid {
+export interface Overlaid {
   command: Command;
   /** Once it is confirmed: the confirmed state contains it from this sequence number on. */
   until?: number;
-  /** As long as that number is not known: the question whose answer will tell it. */
-  question?: number;
+  /** As long as that number may be another: the question whose answer will tell it. */
+  question?: number | undefined;
+  /** What its events have told. */
+  heard?: Confirmation;
 }
 
 /** How many of this user's commands in the state are remembered. */
@@ -38,20 +44,20 @@ const MAX_OWN = 200;
 export class Feed<State = unknown> {
   /** Whether what is shown comes from the server, be it from an earlier visit. */
   known = false;
+  /** The last question about the end of the feed; whoever asks now can answer all up to this one. */
+  question = 0;
 
-  private base: Truth<State>;
-  private folded: Truth<State>;
+  private base!: Truth<State>;
+  private folded!: Truth<State>;
   /** The end of the feed, as far as it was told: what is folded is shown from there on. */
   private head = 0;
   /** In the order of the ids. */
   private overlay = new Map<string, Overlaid>();
   /** How many of the overlay are confirmed and wait for the state to contain them. */
   private waiting = 0;
-  /** The last question about the end of the feed that somebody needs an answer to. */
-  private questions = 0;
+  /** The command of the last event that is folded, while more of its events come, or may come. */
+  private open: Overlaid | undefined;
   private lastId = "";
-  /** The last commands of this user that are in what is folded, whichever tab has sent them. */
-  private own: string[] = [];
   private shown: { state: State } | undefined;
 
   constructor(
@@ -59,7 +65,9 @@ export class Feed<State = unknown> {
     private readonly model: Model<State>,
     private readonly me: string,
   ) {
-    this.base = this.folded = { epoch: undefined, sequence: 0, state: model.initial };
+    this.reset();
+    this.base = this.folded;
+    this.head = 0;
   }
 
   /** The last confirmed state. */
@@ -73,8 +81,13 @@ export class Feed<State = unknown> {
   }
 
   /** From where on events are wanted. */
-  get cursor(): Omit<Truth<State>, "state"> {
+  get cursor(): Pick<Truth<State>, "epoch" | "sequence"> {
     return this.folded;
+  }
+
+  /** Whether all is folded that is known to be there. */
+  get complete(): boolean {
+    return this.folded.sequence >= this.head;
   }
 
   /** The confirmed state with the pending commands on top. The same object until something changes. */
@@ -96,11 +109,14 @@ export class Feed<State = unknown> {
     return this.overlay.has(commandId);
   }
 
-  /** Puts a command on top, in the order of the ids, unless its event was there before it. */
+  /** Puts a command on top, in the order of the ids, unless the confirmed state contains it. */
   add(command: Command): void {
-    if (this.overlay.has(command.commandId) || this.own.includes(command.commandId)) return;
-    this.overlay.set(command.commandId, { command });
-    if (this.lastId < command.commandId) this.lastId = command.commandId;
+    const { commandId } = command;
+    if (this.overlay.has(commandId) || this.base.own.includes(commandId)) return;
+    const overlaid: Overlaid = { command };
+    if (this.folded.own.includes(commandId)) this.containedFrom(overlaid, this.folded.sequence);
+    this.overlay.set(commandId, overlaid);
+    if (this.lastId < commandId) this.lastId = commandId;
     else this.overlay = new Map([...this.overlay].sort(([a], [b]) => (a < b ? -1 : 1)));
     this.shown = undefined;
   }
@@ -118,105 +134,135 @@ export class Feed<State = unknown> {
    * The command is confirmed: it stays until the confirmed state contains it. Answers what is contained now.
    * `unchanged` names no event; the state at the end of the feed contains it, if the end is asked for from now on.
    */
-  confirm({ commandId, outcome, sequenceNumbers }: Confirmation): string[] {
+  confirm({ commandId, outcome, sequenceNumbers }: Confirmation): Overlaid[] {
     const overlaid = this.overlay.get(commandId);
-    const applied = outcome === "applied";
-    this.containedFrom(overlaid, applied ? Math.max(...sequenceNumbers) : Number.POSITIVE_INFINITY);
-    if (overlaid && !applied) overlaid.question = ++this.questions;
-    return this.release();
+    if (!overlaid) return [];
+    if (outcome === "applied") {
+      this.containedFrom(overlaid, Math.max(0, ...sequenceNumbers));
+      this.answer(overlaid);
+    } else {
+      this.containedFrom(overlaid, Number.POSITIVE_INFINITY);
+      overlaid.question = ++this.question;
+    }
+    return this.surface();
   }
 
-  /** Whoever asks for the end of the feed now can answer all questions up to this one. */
-  get question(): number {
-    return this.questions;
+  /** Whether somebody needs an answer. */
+  get asks(): boolean {
+    return this.waiting > 0 && [...this.overlay.values()].some(({ question }) => question);
   }
 
   /**
    * The server has named the end of the feed, in answer to a question. Answers which commands are contained now.
    */
-  headIs(sequence: number, question: number, epoch = this.folded.epoch): string[] {
+  headIs(sequence: number, question: number, epoch = this.folded.epoch): Overlaid[] {
     this.folded = { ...this.folded, epoch };
     this.head = sequence;
     if (this.waiting > 0) {
       for (const overlaid of this.overlay.values()) {
-        const { until, question: own = 0 } = overlaid;
-        if (until === Number.POSITIVE_INFINITY && own <= question) overlaid.until = sequence;
+        if (!overlaid.question || overlaid.question > question) continue;
+        if (overlaid.until === Number.POSITIVE_INFINITY) overlaid.until = sequence;
+        this.answer(overlaid);
       }
     }
     return this.surface();
   }
 
   /** Takes an event. `released` are the commands that the confirmed state contains now. */
-  apply(event: Event): { applied: Applied; released: string[] } {
-    const { epoch, sequence, state } = this.folded;
-    if (epoch !== undefined && event.epoch !== epoch) return { applied: "gap", released: [] };
-    if (event.sequence_number <= sequence) return { applied: "old", released: [] };
-    if (event.sequence_number > sequence + 1) return { applied: "gap", released: [] };
+  apply(event: Event): { applied: Applied; released: Overlaid[] } {
+    const { epoch, sequence, state, own } = this.folded;
+    const { sequence_number: number, command_id: commandId } = event;
+    const isOther = epoch !== undefined && event.epoch !== epoch;
+    if (isOther || number !== sequence + 1) {
+      return { applied: isOther || number > sequence ? "gap" : "old", released: [] };
+    }
+    const mine = event.user_id === this.me && commandId !== null;
     this.folded = {
       epoch: event.epoch,
-      sequence: event.sequence_number,
+      sequence: number,
       state: this.model.evolve(state, event, this.me),
+      own: mine ? [...own.slice(1 - MAX_OWN), commandId] : own,
     };
-    const own = event.command_id === null ? undefined : this.overlay.get(event.command_id);
-    if (event.user_id === this.me && event.command_id !== null) {
-      this.own = [...this.own.slice(1 - MAX_OWN), event.command_id];
-    }
-    // As long as no receipt tells of more events, this one is all that there is of the command.
-    if (!Number.isFinite(own?.until)) this.containedFrom(own, event.sequence_number);
+    this.hear(this.overlay.get(commandId ?? ""), event);
     return { applied: "new", released: this.surface() };
   }
 
   /** Begins at a state that was folded elsewhere or earlier, with these commands of this user in it. */
-  begin({ epoch, sequence, state }: Truth<State>, own: string[] = []): void {
-    this.own = own;
-    this.show({ epoch, sequence, state });
+  begin({ epoch, sequence, state, own = [] }: Omit<Truth<State>, "own"> & { own?: string[] }): void {
+    this.open = undefined;
+    this.folded = { epoch, sequence, state, own };
+    this.show();
   }
 
-  private show(truth: Truth<State>): void {
-    this.base = this.folded = truth;
-    this.known = true;
-    this.shown = undefined;
+  /** Goes on from a state of the server that stands for what was before it, if that is news. */
+  jump(sequence: number, state: unknown): Overlaid[] {
+    if (this.model.snapshot && sequence > this.folded.sequence) {
+      this.open = undefined;
+      this.folded = { ...this.folded, sequence, state: this.model.snapshot(state, this.me) };
+    }
+    return this.surface();
   }
 
   /**
    * The log is another, or has lost its end: everything is heard again, and shown when it has been. Answers the
    * commands that were confirmed in what is gone.
    */
-  reset(): string[] {
-    this.folded = { epoch: undefined, sequence: 0, state: this.model.initial };
-    this.own = [];
+  reset(): Overlaid[] {
+    this.open = undefined;
+    this.folded = { epoch: undefined, sequence: 0, state: this.model.initial, own: [] };
     this.head = Number.POSITIVE_INFINITY;
     return this.take(({ until }) => until !== undefined);
   }
 
-  checkpoint(): Checkpoint | undefined {
-    const { epoch, sequence, state } = this.base;
+  checkpoint(): Omit<Checkpoint, "at"> | undefined {
+    const { epoch } = this.base;
     if (epoch === undefined || !this.known) return undefined;
-    return { feed: this.name, epoch, sequence, state, own: this.own };
+    return { ...this.base, feed: this.name, epoch };
   }
 
-  /** Shows what is folded, if that is the end. */
-  private surface(): string[] {
-    if (this.folded.sequence < this.head) return [];
-    this.show(this.folded);
-    return this.release();
-  }
-
-  private containedFrom(overlaid: Overlaid | undefined, sequence: number): void {
+  /** An event is folded; the command that it is of, if that is on top, may have more of them. */
+  private hear(overlaid: Overlaid | undefined, { sequence_number, position }: Event): void {
+    // What another command follows had no more events: those of one stand together.
+    if (this.open && this.open !== overlaid) this.answer(this.open);
     if (!overlaid) return;
+    const { commandId } = overlaid.command;
+    const { sequenceNumbers = [] } = overlaid.heard ?? {};
+    sequenceNumbers.push(sequence_number);
+    overlaid.heard = { commandId, outcome: "applied", sequenceNumbers, position };
+    this.open = overlaid;
+    // A receipt has told already.
+    if (overlaid.until !== undefined && !overlaid.question) return this.answer(overlaid);
+    this.containedFrom(overlaid, sequence_number);
+    overlaid.question ??= ++this.question;
+  }
+
+  /** It is known which is the last event of the command. */
+  private answer(overlaid: Overlaid): void {
+    overlaid.question = undefined;
+    if (this.open === overlaid && (overlaid.until ?? 0) <= this.folded.sequence) this.open = undefined;
+  }
+
+  /** Shows what is folded, if that is the end. Answers what it contains. */
+  private surface(): Overlaid[] {
+    if (this.complete && !this.open && this.folded.epoch !== undefined) this.show();
+    if (this.waiting === 0) return [];
+    return this.take(({ until = Number.POSITIVE_INFINITY }) => until <= this.base.sequence);
+  }
+
+  private show(): void {
+    this.base = this.folded;
+    this.known = true;
+    this.shown = undefined;
+  }
+
+  private containedFrom(overlaid: Overlaid, sequence: number): void {
     if (overlaid.until === undefined) this.waiting += 1;
     overlaid.until = sequence;
   }
 
-  /** Takes away what the confirmed state contains. */
-  private release(): string[] {
-    if (this.waiting === 0) return [];
-    return this.take(({ until }) => until !== undefined && until <= this.base.sequence);
-  }
-
-  private take(wanted: (overlaid: Overlaid) => boolean): string[] {
-    const taken = [...this.overlay].filter(([, overlaid]) => wanted(overlaid)).map(([id]) => id);
-    for (const id of taken) this.drop(id);
+  private take(wanted: (overlaid: Overlaid) => boolean): Overlaid[] {
+    const taken = [...this.overlay.values()].filter(wanted);
+    for (const { command } of taken) this.drop(command.commandId);
     return taken;
   }
 }

@@ -2,10 +2,10 @@
 
 import type { Command, Confirmation } from "./command";
 import type { Connection } from "./connection";
-import { Feed } from "./feed";
+import { Feed, type Overlaid } from "./feed";
 import type { Keeper } from "./keeper";
 import type { Ask, Model } from "./model";
-import { type Clock, pause, type Timing } from "./timing";
+import { pause, type Time } from "./timing";
 import type { Event } from "./wire";
 
 /** A feed that is followed until it is closed. */
@@ -36,17 +36,19 @@ interface Followed {
 }
 
 export interface FeedsOptions {
-  clock: Clock;
-  timing: Timing;
+  time: Time;
   me: string;
   modelOf(feed: string): Model<unknown> | undefined;
   /** The commands of a feed that are not settled. */
   pending(feed: string): Command[];
   ask: Ask;
+  /** The events of a command have told that it is carried out, and the state contains them all. */
+  confirmed(confirmation: Confirmation): void;
   changed(feed: string): void;
 }
 
-const UNBEGUN = { begun: false, questions: [], mending: undefined };
+/** What is asked beyond so many questions without an answer counts as not asked. */
+const MAX_QUESTIONS = 100;
 
 export class Feeds {
   private readonly followed = new Map<string, Followed>();
@@ -63,15 +65,16 @@ export class Feeds {
 
   follow<State>(name: string): Following<State> {
     const model = this.options.modelOf(name);
-    if (!model) throw new Error(`there is no model for the category of ${name}`);
+    if (!model) throw new Error(`there is no model for ${name}`);
     let entry = this.followed.get(name);
     if (!entry) {
       entry = {
         feed: new Feed(name, model, this.options.me),
         followers: 0,
-        gaps: 0,
-        ...UNBEGUN,
+        begun: false,
         questions: [],
+        gaps: 0,
+        mending: undefined,
       };
       this.followed.set(name, entry);
       this.recall(entry.feed);
@@ -90,16 +93,11 @@ export class Feeds {
   opened(): void {
     for (const entry of this.followed.values()) {
       entry.mending?.();
-      Object.assign(entry, UNBEGUN, { questions: [] });
+      entry.mending = undefined;
+      entry.begun = false;
+      entry.questions = [];
     }
     for (const name of this.followed.keys()) this.subscribe(name);
-  }
-
-  /** Subscribes again, as if to a feed that was just followed. */
-  resubscribe(name: string): void {
-    const entry = this.followed.get(name);
-    if (entry) entry.begun = false;
-    this.subscribe(name);
   }
 
   /** Takes an event, if it is of a feed that is followed. Answers whether it is new. */
@@ -108,27 +106,28 @@ export class Feeds {
     if (!feed) return "old";
     try {
       const { applied, released } = feed.apply(event);
-      this.keeper.forget(released);
+      this.release(released);
       if (applied !== "gap") {
         const entry = this.followed.get(event.feed);
         if (entry && applied === "new") entry.gaps = 0;
         return applied;
       }
     } catch (error) {
-      console.error(`sillage: the model cannot take an event of ${event.feed}`, error);
+      console.error(`sillage: the model of ${event.feed} failed`, error);
     }
     this.mend(event.feed);
     return "old";
   }
 
-  /** Something is missing: it is asked for again, with longer and longer pauses. */
-  private mend(name: string): void {
+  /** Something is missing: the feed is subscribed to again, with longer and longer pauses. */
+  private mend(name: string, after = 0): void {
     const entry = this.followed.get(name);
     if (!entry || entry.mending) return;
-    const { clock, timing } = this.options;
-    entry.mending = clock.after(pause(timing, clock, entry.gaps), () => {
+    const { time } = this.options;
+    entry.mending = time.after(Math.max(after, pause(time, entry.gaps)), () => {
       entry.mending = undefined;
-      this.resubscribe(name);
+      entry.begun = false;
+      this.subscribe(name);
     });
     entry.gaps += 1;
   }
@@ -137,42 +136,56 @@ export class Feeds {
   headIs(name: string, sequence: number, epoch?: string): void {
     const entry = this.followed.get(name);
     if (!entry) return;
-    this.keeper.forget(entry.feed.headIs(sequence, entry.questions.shift() ?? 0, epoch));
+    this.release(entry.feed.headIs(sequence, entry.questions.shift() ?? 0, epoch));
     this.changed(name);
   }
 
-  /** The server has not answered where a feed ends. */
-  refused(name: string): void {
+  /** The server has not answered where a feed ends; after so many milliseconds it may. */
+  refused(name: string, after: number | undefined): void {
     this.followed.get(name)?.questions.shift();
+    if (after !== undefined) this.mend(name, after);
+  }
+
+  /** A state stands for what was before it. */
+  snapshot(name: string, sequence: number, state: unknown): void {
+    this.release(this.get(name)?.jump(sequence, state) ?? []);
   }
 
   /** The log of a feed is another. */
   resync(name: string): void {
     const feed = this.get(name);
     if (!feed) return;
-    this.keeper.forget(feed.reset());
+    this.release(feed.reset());
     this.options.changed(name);
   }
 
   /** The confirmed state of a feed has changed. */
   changed(name: string): void {
-    this.keeper.touch(name);
     this.options.changed(name);
+    const entry = this.followed.get(name);
+    if (!entry) return;
+    this.keeper.remember(entry.feed.checkpoint());
+    this.findHead(entry);
   }
 
   /** The command is confirmed: it stays on top, and is kept, until the confirmed state contains it. */
   contain({ commandId, feed: name }: Command, confirmation: Confirmation): void {
     const entry = this.followed.get(name);
     if (!entry?.feed.has(commandId)) return this.keeper.forget([commandId]);
-    this.keeper.forget(entry.feed.confirm(confirmation));
-    if (confirmation.outcome === "unchanged") this.findHead(entry);
-    this.options.changed(name);
+    this.release(entry.feed.confirm(confirmation));
+    this.changed(name);
+  }
+
+  /** These are contained in what is shown. */
+  private release(released: Overlaid[]): void {
+    this.keeper.forget(released.map(({ command }) => command.commandId));
+    for (const { heard } of released) if (heard) this.options.confirmed(heard);
   }
 
   /** A feed begins with what was kept of it. */
   private recall(feed: Feed): void {
     const kept = this.keeper.recall(feed.name);
-    if (kept && !feed.known) feed.begin(kept, kept.own);
+    if (kept && !feed.known) feed.begin(kept);
     for (const command of this.options.pending(feed.name)) feed.add(command);
     this.options.changed(feed.name);
   }
@@ -187,29 +200,35 @@ export class Feeds {
       // Without it the feed is heard from its beginning, which comes to the same.
       const begin = await baseline(name, this.options.ask).catch(() => undefined);
       if (this.followed.get(name) !== entry || !entry.begun) return;
-      if (begin && !feed.known) {
+      if (begin && !feed.known && Number.isSafeInteger(begin.sequence)) {
         feed.begin({ ...begin, epoch: undefined });
         this.options.changed(name);
       }
     }
     const { epoch, sequence } = feed.cursor;
-    const since = {
-      ...(epoch === undefined ? {} : { epoch }),
-      ...(sequence > 0 ? { last_sequence: sequence } : {}),
-    };
-    entry.questions.push(feed.question);
-    this.connection.send({ type: "subscribe", feed: name, ...since });
+    if (entry.questions.length < MAX_QUESTIONS) entry.questions.push(feed.question);
+    this.connection.send({
+      type: "subscribe",
+      feed: name,
+      ...(epoch && { epoch }),
+      ...(sequence && { last_sequence: sequence }),
+    });
   }
 
-  /** Asks where the feed ends. A stream cannot be asked: it is taken to be where it is. */
+  /**
+   * Asks where the feed ends, if somebody needs to know: one question at a time, so that however many need it the
+   * answers are few. A stream cannot be asked: it is taken to be where it is.
+   */
   private findHead({ feed, questions }: Followed): void {
+    if (!feed.asks || questions.length > 0) return;
     const { sequence } = feed.cursor;
-    if (this.connection.transport === "websocket") {
+    const { transport } = this.connection;
+    if (transport === "websocket") {
       questions.push(feed.question);
       this.connection.send({ type: "sync", feed: feed.name, last_sequence: sequence });
-    } else if (this.connection.transport === "sse") {
-      // Not while it is still being heard again: then its end is not shown yet.
-      if (feed.sequence === sequence) this.keeper.forget(feed.headIs(sequence, feed.question));
+    } else if (transport && feed.complete) {
+      this.release(feed.headIs(sequence, feed.question));
+      this.changed(feed.name);
     }
   }
 
@@ -217,8 +236,7 @@ export class Feeds {
     const entry = this.followed.get(name);
     if (!entry || --entry.followers > 0) return;
     entry.mending?.();
-    this.keeper.leave(name);
-    this.keeper.forget(entry.feed.reset());
+    this.release(entry.feed.reset());
     this.followed.delete(name);
     this.connection.send({ type: "unsubscribe", feed: name });
   }

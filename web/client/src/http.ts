@@ -1,10 +1,10 @@
 // Requests to the server beside the connection.
 
-import type { Clock, Timing } from "./timing";
+import type { Time } from "./timing";
+import type { Tokens } from "./token";
 
 /** An answer, read to its end. */
 export interface Answer {
-  ok: boolean;
   status: number;
   statusText: string;
   retryAfter: string | null;
@@ -15,25 +15,24 @@ export class Http {
   constructor(
     private readonly url: string,
     private readonly request: typeof fetch,
-    private readonly timing: Timing,
-    private readonly clock: Clock,
+    private readonly tokens: Tokens,
+    private readonly time: Time,
   ) {}
 
-  /** Asks as the owner of the token. Throws without a whole answer in time. */
-  async fetch(path: string, token: string, init: RequestInit = {}): Promise<Answer> {
+  /** Asks as the user. Nothing if that needs a sign-in; throws without a whole answer in time. */
+  async fetch(path: string, init: RequestInit): Promise<Answer | undefined> {
+    const token = await this.tokens.current();
+    if (token === undefined) return undefined;
     const late = new AbortController();
-    const stop = this.clock.after(this.timing.answer, () => late.abort());
+    const stop = this.time.after(this.time.answer, () => late.abort());
     const headers = { ...init.headers, Authorization: `Bearer ${token}` };
     try {
       const response = await this.request(this.url + path, { ...init, headers, signal: late.signal });
-      const { ok, status, statusText } = response;
-      return {
-        ok,
-        status,
-        statusText,
-        retryAfter: response.headers.get("Retry-After"),
-        text: await response.text(),
-      };
+      const { status, statusText } = response;
+      const text = await response.text();
+      // With another token it may be asked again.
+      if (status === 401 && (await this.tokens.instead(token)) === undefined) return undefined;
+      return { status, statusText, text, retryAfter: response.headers.get("Retry-After") };
     } finally {
       stop();
     }

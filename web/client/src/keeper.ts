@@ -1,51 +1,66 @@
 // Writes what is to outlive the page: new commands at once, everything else a little later and together.
 //
-// Invariant: what is written together is kept together. So a command disappears from the storage in the same
-// step in which the checkpoint that contains it appears, or later.
+// Invariants: what is written together is kept together, so a command disappears from the storage in the same
+// step in which the checkpoint that contains it appears, or later. What could not be written is written later.
+// A storage that fails, or does not answer, holds up nobody: the commands are told as if they were kept.
 
 import type { Command } from "./command";
-import type { Changes, Checkpoint, Storage, Stored } from "./storage";
-import type { Clock } from "./timing";
+import type { Checkpoint, Storage, Stored } from "./storage";
+import { inTime, pause, type Time } from "./timing";
 
 export interface KeeperEvents {
-  /** These commands stand in the storage now. */
-  kept(commands: Command[]): void;
+  /** What was kept earlier is here. */
+  loaded(commands: Command[]): void;
+  /** These commands stand in the storage now; or it fails, and they are not to wait for it. */
+  kept(commands: Command[], where: "stored" | "unstored"): void;
   /** These are in it no longer. */
   removed(commandIds: string[]): void;
-  /** The checkpoint of a feed that has changed. */
-  checkpoint(feed: string): Checkpoint | undefined;
+  /** The storage fails, or no longer. */
+  turned(): void;
 }
 
+/** How many feeds are kept: those that have changed last. */
+const MAX_CHECKPOINTS = 1_000;
+/** What was read less than so many milliseconds ago is not read again. */
+const JUST_READ = 1_000;
+
 export class Keeper {
-  private put: Command[] = [];
+  // While the storage fails, what is to be written grows with what is clicked, as the outbox does.
+  private readonly put = new Map<string, Command>();
   private readonly remove = new Set<string>();
-  private readonly dirty = new Set<string>();
-  private readonly checkpoints = new Map<string, Checkpoint>();
-  private readonly unwritten = new Map<string, Checkpoint>();
-  private loading: Promise<Stored> | undefined;
-  private writing: Promise<void> = Promise.resolve();
+  /** What is to be kept of each feed; `undefined` if it is to be forgotten. */
+  private readonly unwritten = new Map<string, Checkpoint | undefined>();
+  /** Of the commands that are to be written those that wait for it. */
+  private fresh: Command[] = [];
+  /** What is known of each feed; those that have changed last come last. */
+  private checkpoints = new Map<string, Checkpoint>();
+  private reading: Promise<void> | undefined;
+  private readAt = Number.NEGATIVE_INFINITY;
+  private writing = Promise.resolve();
+  private queued = false;
   private timer: (() => void) | undefined;
+  private failures = 0;
 
   constructor(
     private readonly storage: Storage,
     private readonly events: KeeperEvents,
-    private readonly clock: Clock,
-    /** How long changes wait for others, in milliseconds. */
-    private readonly delay: number,
+    private readonly time: Time,
   ) {}
 
-  /** What was kept earlier. */
-  load(): Promise<Stored> {
-    this.loading ??= this.storage.load().then((stored) => {
-      for (const checkpoint of stored.checkpoints) this.checkpoints.set(checkpoint.feed, checkpoint);
-      return stored;
-    });
-    return this.loading;
+  get state(): "ok" | "failing" {
+    return this.failures > 0 ? "failing" : "ok";
   }
 
-  /** The commands that are kept now, by whichever tab. */
+  /** Reads what was kept earlier; rejects if that fails now. It is tried again. */
+  load(): Promise<void> {
+    this.write();
+    return inTime(this.read(), this.time);
+  }
+
+  /** The commands that are kept now, by whichever tab, unless they were just read. */
   async commands(): Promise<Command[]> {
-    return (await this.storage.load()).commands;
+    if (this.time.elapsed() - this.readAt < JUST_READ) return [];
+    return (await inTime(this.storage.load(), this.time)).commands;
   }
 
   /** What was last kept of a feed. */
@@ -55,78 +70,142 @@ export class Keeper {
 
   /** Keeps a command. Those of one click after the other, in one go, are written together. */
   keep(command: Command): void {
-    this.put.push(command);
-    if (this.put.length === 1) queueMicrotask(() => this.write());
+    this.put.set(command.commandId, command);
+    this.fresh.push(command);
+    queueMicrotask(() => (this.failures > 0 ? this.release() : this.write()));
   }
 
   /** The commands are settled. */
   forget(commandIds: string[]): void {
-    for (const commandId of commandIds) this.remove.add(commandId);
-    if (commandIds.length > 0) this.writeSoon();
+    for (const commandId of commandIds) {
+      this.put.delete(commandId);
+      this.remove.add(commandId);
+      this.writeSoon();
+    }
   }
 
-  /** The feed has changed. */
-  touch(feed: string): void {
-    this.dirty.add(feed);
+  /** Keeps what is known of a feed now, if anything is. */
+  remember(known: Omit<Checkpoint, "at"> | undefined): void {
+    if (!known) return;
+    const { feed } = known;
+    const checkpoint = { ...known, at: this.time.now() };
+    this.checkpoints.delete(feed);
+    this.checkpoints.set(feed, checkpoint);
+    this.unwritten.set(feed, checkpoint);
+    this.trim();
     this.writeSoon();
   }
 
-  /** The feed is no longer followed: what is known of it is kept as it is now. */
-  leave(feed: string): void {
-    this.remember(feed);
-    this.writeSoon();
-  }
-
-  /** Writes everything that waits. */
+  /** Writes everything that waits; what the storage does not take in time is told all the same. */
   async flush(): Promise<void> {
     this.write();
-    await this.writing;
+    await inTime(this.writing, this.time).catch((error) => this.failed(error));
   }
 
   close(): void {
+    this.timer?.();
+    // Nothing is written any more.
+    this.queued = true;
     this.storage.close();
   }
 
+  private read(): Promise<void> {
+    this.reading ??= this.storage.load().then(
+      (stored) => this.take(stored),
+      (error) => {
+        this.reading = undefined;
+        throw error;
+      },
+    );
+    return this.reading;
+  }
+
+  private take({ commands, checkpoints }: Stored): void {
+    this.readAt = this.time.elapsed();
+    checkpoints.sort((a, b) => a.at - b.at);
+    // What this page has learnt meanwhile is newer.
+    const learnt = this.checkpoints.values();
+    this.checkpoints = new Map(
+      [...checkpoints, ...learnt].map((checkpoint) => [checkpoint.feed, checkpoint]),
+    );
+    this.trim();
+    this.events.loaded(commands);
+  }
+
   private writeSoon(): void {
-    this.timer ??= this.clock.after(this.delay, () => this.write());
+    this.timer ??= this.time.after(this.time.write, () => this.write());
   }
 
   private write(): void {
-    const failed = (error: unknown) => console.error("sillage: the outbox could not go on", error);
-    this.writing = this.writing.then(() => this.writeNow()).catch(failed);
+    if (this.queued) return;
+    this.queued = true;
+    this.writing = this.writing.then(() => this.pass());
   }
 
-  private async writeNow(): Promise<void> {
+  private async pass(): Promise<void> {
+    this.queued = false;
     this.timer?.();
     this.timer = undefined;
+    const late = this.time.after(this.time.answer, () => this.failed("no answer in time"));
+    const failures: unknown[] = [];
+    const failed = (error: unknown) => void failures.push(error);
+    await this.read().catch(failed);
     // A storage that cannot be read may still be written.
-    await this.load().catch(() => {});
-    for (const feed of this.dirty) this.remember(feed);
-    const changes = { put: this.put, remove: [...this.remove], checkpoints: [...this.unwritten.values()] };
-    this.put = [];
-    this.dirty.clear();
-    this.unwritten.clear();
-    if (changes.put.length + changes.remove.length + changes.checkpoints.length === 0) return;
-    await this.store(changes);
-    // Until now they might have been read again.
-    for (const commandId of changes.remove) this.remove.delete(commandId);
-    if (changes.remove.length > 0) this.events.removed(changes.remove);
-    if (changes.put.length > 0) this.events.kept(changes.put);
+    await Promise.all([this.writeCommands().catch(failed), this.writeRest().catch(failed)]);
+    late();
+    if (failures.length > 0) return this.failed(failures[0]);
+    if (this.failures > 0) {
+      this.failures = 0;
+      this.events.turned();
+    }
   }
 
-  private remember(feed: string): void {
-    const checkpoint = this.events.checkpoint(feed);
-    if (!checkpoint) return;
-    this.checkpoints.set(feed, checkpoint);
-    this.unwritten.set(feed, checkpoint);
+  private failed(error: unknown): void {
+    console.error("sillage: the storage failed", error);
+    this.timer?.();
+    this.timer = this.time.after(pause(this.time, this.failures), () => this.write());
+    this.failures += 1;
+    this.events.turned();
+    this.release();
   }
 
-  private async store(changes: Changes): Promise<void> {
-    try {
-      await this.storage.write(changes);
-    } catch (error) {
-      // A click that cannot be kept is sent all the same: it is lost only if the page ends before that.
-      console.error("sillage: the outbox cannot be written", error);
+  /** Alone, so that a checkpoint that cannot be written does not keep them from being kept. */
+  private async writeCommands(): Promise<void> {
+    const put = [...this.put.values()];
+    if (put.length === 0) return;
+    await this.storage.write({ put, remove: [], checkpoints: [] });
+    // Some may have been settled meanwhile.
+    const kept = put.filter(({ commandId }) => this.put.delete(commandId));
+    this.fresh = this.fresh.filter(({ commandId }) => this.put.has(commandId));
+    this.events.kept(kept, "stored");
+  }
+
+  private async writeRest(): Promise<void> {
+    const remove = [...this.remove];
+    const feeds = [...this.unwritten];
+    if (remove.length + feeds.length === 0) return;
+    const checkpoints = feeds.flatMap(([, checkpoint]) => checkpoint ?? []);
+    const forget = feeds.flatMap(([feed, checkpoint]) => (checkpoint ? [] : feed));
+    await this.storage.write({ put: [], remove, checkpoints, forget });
+    for (const commandId of remove) this.remove.delete(commandId);
+    for (const [feed, checkpoint] of feeds) {
+      if (this.unwritten.get(feed) === checkpoint) this.unwritten.delete(feed);
+    }
+    if (remove.length > 0) this.events.removed(remove);
+  }
+
+  /** Nobody waits for a storage that fails. */
+  private release(): void {
+    const released = this.fresh;
+    this.fresh = [];
+    if (released.length > 0) this.events.kept(released, "unstored");
+  }
+
+  private trim(): void {
+    for (const feed of this.checkpoints.keys()) {
+      if (this.checkpoints.size <= MAX_CHECKPOINTS) break;
+      this.checkpoints.delete(feed);
+      this.unwritten.set(feed, undefined);
     }
   }
 }

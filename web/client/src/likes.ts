@@ -1,7 +1,7 @@
 // The likes, as the founding document has them.
 
 import type { Client } from "./client";
-import { type Command, type Intent, randomId } from "./command";
+import { type Intent, randomId } from "./command";
 import type { Model } from "./model";
 import type { Sent } from "./sent";
 import type { LikeSetEvent, LikesBody, LikesOfTarget } from "./wire";
@@ -16,7 +16,9 @@ export interface Likes {
   version: number;
 }
 
+/** Likes a target, as the founding document prints it. */
 export type LikeAddCmd = Extract<LikesBody, { type: "LikeAdd" }>;
+/** Likes a target no longer. */
 export type LikeRemoveCmd = Extract<LikesBody, { type: "LikeRemove" }>;
 
 interface LikeData {
@@ -24,14 +26,17 @@ interface LikeData {
   at: string;
 }
 
+/** The feed of the likes of a target: what `client.follow` takes. */
 export function likesFeed(targetId: string): string {
   return `like-${targetId}`;
 }
 
+/** The target whose likes a feed of this name tells. */
 export function targetOf(feed: string): string {
   return feed.slice("like-".length);
 }
 
+/** How the likes of a target are shown; for `Options.models`. */
 export const likes: Model<Likes> = {
   category: "like",
   initial: { count: 0, me: false, version: 0 },
@@ -39,7 +44,9 @@ export const likes: Model<Likes> = {
     const version = event.sequence_number;
     if (event.event_type !== "LikeSetEvent") return { ...state, version };
     const { userId, active, count } = event.data as unknown as LikeSetEvent;
-    return { count, me: userId === me ? active : state.me, version };
+    // The next one says again how many there are.
+    if (!Number.isSafeInteger(count)) return { ...state, version };
+    return { count, me: userId === me ? active === true : state.me, version };
   },
   predict(state, { type }) {
     const wanted = type === "LikeAdd" ? true : type === "LikeRemove" ? false : state.me;
@@ -49,7 +56,8 @@ export const likes: Model<Likes> = {
   async baseline(feed, ask) {
     const path = `/api/social/likes/${encodeURIComponent(targetOf(feed))}`;
     const { count, me, version } = (await ask(path)) as LikesOfTarget;
-    return { sequence: version, state: { count, me, version } };
+    if (![count, version].every(Number.isSafeInteger)) throw new Error("these are no likes");
+    return { sequence: version, state: { count, me: me === true, version } };
   },
   route: ({ feed, type, commandId, data }) => ({
     path: "/api/social/likes",
@@ -57,7 +65,10 @@ export const likes: Model<Likes> = {
   }),
 };
 
-/** Likes a target, or no longer does: whichever it is not now. */
+/**
+ * Likes a target, or no longer does: whichever it is not now. What it is now is known of a target that is followed,
+ * or was on an earlier visit; any other is liked.
+ */
 export function toggleLike(client: Pick<Client, "follow" | "send">, targetId: string): Sent<Likes> {
   const following = client.follow<Likes>(likesFeed(targetId));
   try {
@@ -70,11 +81,4 @@ export function toggleLike(client: Pick<Client, "follow" | "send">, targetId: st
 function intent(targetId: string, type: "LikeAdd" | "LikeRemove"): Intent<LikeData> {
   const data = { likeId: randomId(), at: new Date().toISOString() };
   return { feed: likesFeed(targetId), type, data };
-}
-
-/** The command as the document has it. */
-export function commandOf(command: Command, userId: string): LikeAddCmd | LikeRemoveCmd {
-  const { likeId, at } = command.data as LikeData;
-  const type = command.type as "LikeAdd" | "LikeRemove";
-  return { type, commandId: command.commandId, likeId, targetId: targetOf(command.feed), userId, at };
 }

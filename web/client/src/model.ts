@@ -21,6 +21,8 @@ export interface Model<State> {
    * contain pending commands already, and nobody can tell: `predict` must then change nothing.
    */
   baseline?(feed: string, ask: Ask): Promise<{ sequence: number; state: State }>;
+  /** The state that a `snapshot` of the server stands for; without this such messages are passed over. */
+  snapshot?(state: unknown, me: string): State;
   /** The path and the body of the command, if its system has a route of its own. */
   route?(command: Command): { path: string; body: unknown };
 }

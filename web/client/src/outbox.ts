@@ -1,23 +1,23 @@
 // The commands that are not settled yet, and their way to the server.
 //
-// Invariants: a command is written to the storage before it is sent for the first time; the commands of a feed
-// are sent in the order of their ids, the next one after the server has taken the one before; a command leaves
-// the outbox only when it is settled, refused or too old. It may be sent often, always with the same id.
+// Invariants: a command is written to the storage before it is sent for the first time, unless the storage fails;
+// the commands of a feed are sent in the order of their ids, the next one after the server has taken the one before;
+// a command leaves the outbox only when it is settled, refused or too old. It may be sent often, always with the
+// same id.
 
 import type { Command } from "./command";
 import { byId } from "./storage";
-import { type Clock, pause, type Timing } from "./timing";
+import { pause, type Time } from "./timing";
 
 /** How a try to send a command has ended. */
 export type Delivery =
-  /** The server has it. What became of it is told by the feeds. */
-  | { kind: "accepted" }
-  /** Not now. */
-  | { kind: "later"; after?: number | undefined }
-  /** Nothing is sent before there is another token. */
-  | { kind: "sign_in" }
+  /**
+   * `accepted`: the server has it, and what became of it is told by the feeds; `retry`: not now, or not before so many
+   * milliseconds; `sign_in`: nothing is sent before there is another token.
+   */
+  | { kind: "accepted" | "retry" | "sign_in"; after?: number | undefined }
   /** It will never be taken. */
-  | { kind: "refused"; code: string; message: string };
+  | { kind: "give_up"; code: string; message: string };
 
 /** Brings one command to the server. What throws is given up. */
 export type Deliver = (command: Command) => Promise<Delivery>;
@@ -29,11 +29,14 @@ interface Entry {
   command: Command;
   /** Whether it stands in the storage. */
   stored: boolean;
-  sending: boolean;
+  /** Its way to the server, while it is on it. */
+  sending: Promise<void> | undefined;
   progress: Progress;
   /** How often it was tried without being accepted, or sent again without being settled. */
   tries: number;
-  /** Not before this moment, in milliseconds since 1970. */
+  /** When it was minted; it is told by the clock that does not jump, like the moments below. */
+  minted: number;
+  /** Not before this moment. */
   due: number;
   /** Nor before this one, which the server has asked for, even when a new connection is there. */
   asked: number;
@@ -42,8 +45,8 @@ interface Entry {
 export interface OutboxEvents {
   /** It was accepted. */
   accepted(command: Command): void;
-  /** It is given up. */
-  gaveUp(command: Command, code: string, message: string): void;
+  /** It is to be given up. */
+  gaveUp(commandId: string, code: string, message: string): void;
   /** The server wants another token. */
   signIn(): void;
 }
@@ -66,8 +69,7 @@ export class Outbox {
   constructor(
     private readonly deliver: Deliver,
     private readonly events: OutboxEvents,
-    private readonly timing: Timing,
-    private readonly clock: Clock,
+    private readonly time: Time,
     /** How many commands may be on their way at once. */
     private readonly window: number,
   ) {}
@@ -94,7 +96,19 @@ export class Outbox {
     }
     if (this.left.has(command.commandId)) return false;
     const stored = where === "stored";
-    const entry: Entry = { command, stored, sending: false, progress: "pending", tries: 0, due: 0, asked: 0 };
+    // The wall clock tells only how old it is by now; what it does later makes nothing older.
+    const minted = this.time.elapsed() - Math.max(0, this.time.now() - command.createdAt);
+    const due = Number.NEGATIVE_INFINITY;
+    const entry: Entry = {
+      command,
+      stored,
+      sending: undefined,
+      progress: "pending",
+      tries: 0,
+      minted,
+      due,
+      asked: due,
+    };
     this.entries.set(command.commandId, entry);
     const lane = this.lanes.get(command.feed) ?? [];
     const behind = lane.findLastIndex((other) => other.command.commandId < command.commandId);
@@ -139,13 +153,14 @@ export class Outbox {
   /** There is a new connection or token: what was not accepted is tried at once, what was is sent again soon. */
   hurry(soon: number): void {
     for (const lane of this.lanes.values()) for (const entry of lane) entry.due = entry.asked;
-    for (const entry of this.sent) entry.due = Math.min(entry.due, this.clock.now() + soon);
+    for (const entry of this.sent) entry.due = Math.min(entry.due, this.time.elapsed() + soon);
     this.process();
   }
 
-  /** One pass: sends whatever is due, and resolves when that has ended. */
+  /** One pass: sends whatever is due, and resolves when nothing of that is on its way any more. */
   async processOnce(): Promise<void> {
-    await Promise.all(this.pass());
+    this.pass();
+    await Promise.all([...this.entries.values()].map(({ sending }) => sending));
   }
 
   /** Passes now, and again when something is due. */
@@ -157,23 +172,22 @@ export class Outbox {
     let due = Number.POSITIVE_INFINITY;
     for (const entry of this.candidates()) due = Math.min(due, entry.due);
     if (due < Number.POSITIVE_INFINITY) {
-      this.timer = this.clock.after(Math.max(0, due - this.clock.now()), () => this.process());
+      this.timer = this.time.after(Math.max(0, due - this.time.elapsed()), () => this.process());
     }
   }
 
-  private pass(): Promise<void>[] {
-    const sent: Promise<void>[] = [];
-    if (!this.open) return sent;
+  private pass(): void {
+    if (!this.open) return;
     for (const entry of [...this.candidates()]) {
       if (this.inFlight >= this.window) break;
-      if (this.isTooOld(entry)) {
-        this.remove(entry.command.commandId);
-        this.events.gaveUp(entry.command, "expired", "It could not be settled in time.");
-      } else if (entry.due <= this.clock.now()) {
-        sent.push(this.send(entry));
+      const { command, minted, due, sending } = entry;
+      if (this.time.elapsed() - minted > this.time.maxAge) {
+        this.events.gaveUp(command.commandId, "expired", "It could not be settled in time.");
+      } else if (due <= this.time.elapsed() && !sending) {
+        // Giving up another may have sent it.
+        entry.sending = this.send(entry);
       }
     }
-    return sent;
   }
 
   /** Of each feed the first command that was not accepted; and all that were, to be sent again. */
@@ -182,20 +196,18 @@ export class Outbox {
     for (const entry of this.sent) if (!entry.sending) yield entry;
   }
 
-  private isTooOld({ command }: Entry): boolean {
-    return command.createdAt < this.clock.now() - this.timing.maxAge;
-  }
-
   private async send(entry: Entry): Promise<void> {
     const { command } = entry;
-    entry.sending = true;
     this.inFlight += 1;
     // A way that cannot even be begun, such as a route that throws, will not be there later either.
-    const delivery = await this.deliver(command).catch((error: unknown): Delivery => {
-      return { kind: "refused", code: "unsendable", message: String(error) };
-    });
+    // It begins when this entry is marked as on its way.
+    const delivery = await Promise.resolve(command)
+      .then(this.deliver)
+      .catch((error: unknown): Delivery => {
+        return { kind: "give_up", code: "unsendable", message: String(error) };
+      });
     this.inFlight -= 1;
-    entry.sending = false;
+    entry.sending = undefined;
     try {
       // It may have been settled while it was on its way.
       if (this.entries.get(command.commandId) === entry) this.take(entry, delivery);
@@ -212,18 +224,17 @@ export class Outbox {
         if (first) this.events.accepted(entry.command);
         break;
       }
-      case "later":
-        entry.due = this.clock.now() + (delivery.after ?? pause(this.timing, this.clock, entry.tries));
-        entry.asked = delivery.after ? entry.due : 0;
+      case "retry":
+        entry.due = this.time.elapsed() + (delivery.after ?? pause(this.time, entry.tries));
+        entry.asked = delivery.after ? entry.due : Number.NEGATIVE_INFINITY;
         entry.tries += 1;
         break;
       case "sign_in":
         entry.due = Number.POSITIVE_INFINITY;
         this.events.signIn();
         break;
-      case "refused":
-        this.remove(entry.command.commandId);
-        this.events.gaveUp(entry.command, delivery.code, delivery.message);
+      case "give_up":
+        this.events.gaveUp(entry.command.commandId, delivery.code, delivery.message);
         break;
     }
   }
@@ -232,7 +243,7 @@ export class Outbox {
     const first = entry.progress === "pending";
     entry.tries = first ? 0 : entry.tries + 1;
     entry.progress = "sent";
-    entry.due = this.clock.now() + this.timing.resend * 2 ** Math.min(entry.tries, 5);
+    entry.due = this.time.elapsed() + this.time.resend * 2 ** Math.min(entry.tries, 5);
     this.leaveLane(entry);
     this.sent.add(entry);
   }

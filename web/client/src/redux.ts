@@ -57,8 +57,11 @@ export interface LikesTarget {
 export const uiLikeToggleRequested = createAction<LikesTarget>("ui/likeToggleRequested");
 /** A target is on the screen. Each `uiLikesWatched` needs a `uiLikesUnwatched`. */
 export const uiLikesWatched = createAction<LikesTarget>("ui/likesWatched");
-/** A target is no longer on the screen. What was known of it stays in the slice. */
+/** A target is no longer on the screen. What was known of it stays in the slice, until very many others were left. */
 export const uiLikesUnwatched = createAction<LikesTarget>("ui/likesUnwatched");
+
+/** How many targets that nobody watches any more stay in the slice: those that were left last. */
+const MAX_UNWATCHED = 1_000;
 
 type Shown = LikesTarget & Omit<LikesOfTargetWl, "refusal">;
 type Refused = LikesTarget & { refusal: LikesRefusal };
@@ -74,7 +77,8 @@ const UNKNOWN: LikesOfTargetWl = Object.freeze({
 // What the client tells is batched: however many events come, views are told once a frame.
 const slice = createSlice({
   name: "likes",
-  initialState: {} as Record<string, LikesOfTargetWl>,
+  // Without a prototype, since a target may have the name of something that every object has.
+  initialState: Object.create(null) as Record<string, LikesOfTargetWl>,
   reducers: {
     shown: {
       prepare: prepareAutoBatched<Shown>(),
@@ -87,6 +91,9 @@ const slice = createSlice({
       reducer(state, { payload: { targetId, refusal } }: PayloadAction<Refused>) {
         state[targetId] = { ...(state[targetId] ?? UNKNOWN), refusal };
       },
+    },
+    forgotten(state, { payload: { targetId } }: PayloadAction<LikesTarget>) {
+      delete state[targetId];
     },
   },
   extraReducers: (builder) =>
@@ -106,7 +113,7 @@ export interface WithLikes {
 
 /** The likes of a target; nothing is known of one that was never watched. */
 export function selectLikes(state: WithLikes, targetId: string): LikesOfTargetWl {
-  return state.likes[targetId] ?? UNKNOWN;
+  return (Object.hasOwn(state.likes, targetId) && state.likes[targetId]) || UNKNOWN;
 }
 
 /** What the middleware needs of a client. */
@@ -127,6 +134,7 @@ interface Watched {
 export function likesMiddleware(client: LikesClient): Middleware {
   return ({ dispatch }) => {
     const watched = new Map<string, Watched>();
+    const unwatched = new Set<string>();
     // What changes while somebody clicks does not come from the server.
     let source: "server" | "click" = "server";
 
@@ -146,18 +154,28 @@ export function likesMiddleware(client: LikesClient): Middleware {
     client.onRejected(({ command: { feed }, code, message }) => {
       if (categoryOf(feed) !== likes.category) return;
       dispatch(slice.actions.refused({ targetId: targetOf(feed), refusal: { code, message } }));
+      if (!watched.has(feed)) leave(feed);
     });
 
     const toggle = (targetId: string) => {
       source = "click";
       try {
-        // It only follows and sends.
-        toggleLike(client as Client, targetId);
+        toggleLike(client, targetId);
       } finally {
         source = "server";
       }
     };
+    /** Makes room for a target that nobody watches. */
+    const leave = (feed: string) => {
+      unwatched.delete(feed);
+      unwatched.add(feed);
+      const [oldest] = unwatched;
+      if (unwatched.size <= MAX_UNWATCHED || oldest === undefined) return;
+      unwatched.delete(oldest);
+      dispatch(slice.actions.forgotten({ targetId: targetOf(oldest) }));
+    };
     const watch = (feed: string) => {
+      unwatched.delete(feed);
       const entry = watched.get(feed);
       if (entry) {
         entry.watchers += 1;
@@ -173,6 +191,7 @@ export function likesMiddleware(client: LikesClient): Middleware {
       if (!entry || --entry.watchers > 0) return;
       watched.delete(feed);
       entry.following.close();
+      leave(feed);
     };
 
     return (next) => (action) => {

@@ -27,7 +27,6 @@ interface Waiter {
   accept(): void;
   confirm(confirmation: Confirmation): void;
   fail(error: Error): void;
-  close(): void;
 }
 
 /** Whoever waits for the commands that this page has sent. */
@@ -35,24 +34,24 @@ export class Waiters {
   private readonly waiters = new Map<string, Waiter>();
 
   add(commandId: string): Pick<Sent, "accepted" | "confirmed"> {
-    const waiter: Partial<Waiter> = {};
-    let end: (closed: Closed) => void = () => {};
+    const waiter = {} as Waiter;
+    let refuse: Waiter["fail"];
     const accepted = new Promise<void>((resolve, reject) => {
       waiter.accept = resolve;
-      end = reject;
+      refuse = reject;
     });
     const confirmed = new Promise<Confirmation>((resolve, reject) => {
       waiter.confirm = resolve;
-      waiter.fail = reject;
+      waiter.fail = (error) => {
+        // Whoever was accepted before stays so.
+        refuse(error);
+        reject(error);
+      };
     });
-    waiter.close = () => {
-      end(new Closed());
-      waiter.fail?.(new Closed());
-    };
     // Whoever does not look at the outcome hears of it by `onRejected`.
     accepted.catch(() => {});
     confirmed.catch(() => {});
-    this.waiters.set(commandId, waiter as Waiter);
+    this.waiters.set(commandId, waiter);
     return { accepted, confirmed };
   }
 
@@ -71,7 +70,7 @@ export class Waiters {
   }
 
   close(): void {
-    for (const waiter of this.waiters.values()) waiter.close();
+    for (const waiter of this.waiters.values()) waiter.fail(new Closed());
     this.waiters.clear();
   }
 }

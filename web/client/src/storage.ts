@@ -9,6 +9,8 @@ export interface Checkpoint {
   epoch: string;
   sequence: number;
   state: unknown;
+  /** When it was taken, in milliseconds since 1970: of too many the oldest are forgotten. */
+  at: number;
   /** The last commands of the user that are in the state: pending ones among them are not put on top of it. */
   own: string[];
 }
@@ -25,13 +27,15 @@ export interface Changes {
   put: Command[];
   remove: string[];
   checkpoints: Checkpoint[];
+  /** The feeds whose checkpoints are no longer kept. */
+  forget?: string[];
 }
 
 /** Keeps commands and checkpoints. Several tabs may share one. */
 export interface Storage {
   load(): Promise<Stored>;
   /**
-   * All of it, or nothing. A checkpoint with a lower sequence than the one that is kept, of the same epoch, is
+   * All of it, or nothing, after all that was to be written before. A checkpoint with a lower sequence than the one that is kept, of the same epoch, is
    * passed over: another tab knows more.
    */
   write(changes: Changes): Promise<void>;

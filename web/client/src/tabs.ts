@@ -1,17 +1,27 @@
 // The tabs of a browser that share an outbox: one of them sends, all of them see.
 //
-// Where there are no locks (outside a browser), a client is alone and sends at once.
+// Where there are no locks (outside a browser, or on plain HTTP), or no channel, every tab sends whatever it knows
+// of. The server may then hear a command from several, and counts it once all the same. Without a channel a tab
+// shows what was clicked in another only when its event comes.
 
 import type { Command, Confirmation } from "./command";
 
 /** What tabs tell each other. */
 export type TabMessage =
-  | { kind: "added"; commands: Command[] }
+  | { kind: "added"; commands: Command[]; where: "stored" | "unstored" }
   | { kind: "accepted"; commandId: string }
   | { kind: "confirmed"; confirmation: Confirmation }
-  | { kind: "rejected"; commandId: string; code: string; message: string; details: Record<string, unknown> }
-  | { kind: "removed"; commandIds: string[] }
-  | { kind: "gave-up"; commandId: string; code: string; message: string };
+  | Refusal
+  | { kind: "removed"; commandIds: string[] };
+
+/** Why a command has ended without being carried out. */
+export interface Refusal {
+  kind: "rejected" | "gave-up";
+  commandId: string;
+  code: string;
+  message: string;
+  details?: Record<string, unknown> | undefined;
+}
 
 export interface Tabs {
   /** Asks to be the one that sends; `gained` is called when it is so, be it at once or when another tab ends. */
@@ -26,13 +36,14 @@ export interface Tabs {
 export type OpenTabs = (name: string, hear: (message: TabMessage) => void) => Tabs;
 
 export const openTabs: OpenTabs = (name, hear) => {
-  const locks = typeof navigator === "undefined" ? undefined : navigator.locks;
-  if (!locks || typeof BroadcastChannel === "undefined") return alone(name, hear);
-  const channel = new BroadcastChannel(name);
-  channel.onmessage = ({ data }: MessageEvent<TabMessage>) => hear(data);
+  let channel = typeof BroadcastChannel === "undefined" ? undefined : new BroadcastChannel(name);
+  // Under Node a channel must not keep the program from ending.
+  (channel as { unref?(): void } | undefined)?.unref?.();
+  // Whoever sends for the others must hear what they want.
+  const locks = channel && globalThis.navigator?.locks;
+  if (channel) channel.onmessage = ({ data }: MessageEvent<TabMessage>) => hear(data);
   let candidacy: AbortController | undefined;
   let release = () => {};
-  let open = true;
   const resign = () => {
     candidacy?.abort();
     candidacy = undefined;
@@ -41,6 +52,7 @@ export const openTabs: OpenTabs = (name, hear) => {
   return {
     stand(gained) {
       if (candidacy) return;
+      if (!locks) return gained();
       const own = new AbortController();
       candidacy = own;
       const hold = () =>
@@ -56,20 +68,12 @@ export const openTabs: OpenTabs = (name, hear) => {
     },
     yield: resign,
     tell(message) {
-      if (open) channel.postMessage(message);
+      channel?.postMessage(message);
     },
     close() {
-      open = false;
       resign();
-      channel.close();
+      channel?.close();
+      channel = undefined;
     },
   };
 };
-
-/** A client that shares nothing. */
-export const alone: OpenTabs = () => ({
-  stand: (gained) => gained(),
-  yield: () => {},
-  tell: () => {},
-  close: () => {},
-});

@@ -31,27 +31,44 @@ export const DEFAULT_TIMING: Timing = {
   maxAge: 7 * 24 * 3_600_000,
 };
 
-/** The clock, the timers and the dice: real ones, or those of a test. */
+/** The clocks, the timers and the dice: real ones, or those of a test. */
 export interface Clock {
-  /** Milliseconds since 1970. */
+  /** Milliseconds since 1970, as the device has them. They may jump either way. */
   now(): number;
-  /** Runs something later; the answer takes that back. */
+  /** Milliseconds since some moment, which only grow: by them it is told what is due, and how old something is. */
+  elapsed(): number;
+  /** Runs something later; the answer takes that back. What is weeks away may be run too early. */
   after(millis: number, run: () => void): () => void;
   /** At least 0, less than 1. */
   random(): number;
 }
 
+/** The longest time that a timer can wait, in milliseconds: one that is to wait longer would not wait at all. */
+const LONGEST_TIMER = 2 ** 31 - 1;
+
 export const realClock: Clock = {
   now: () => Date.now(),
+  elapsed: () => performance.now(),
   after(millis, run) {
-    const timer = setTimeout(run, millis);
+    const timer = setTimeout(run, Math.min(millis, LONGEST_TIMER));
     return () => clearTimeout(timer);
   },
   random: () => Math.random(),
 };
 
+/** Both in one: how long to wait for what, and the clock to wait by. */
+export type Time = Timing & Clock;
+
 /** How long to pause after so many failures in a row: a random half of the exponential. */
-export function pause(timing: Timing, clock: Clock, failures: number): number {
-  const longest = Math.min(timing.maxBackoff, timing.backoff * 2 ** Math.min(failures, 20));
-  return (longest * (1 + clock.random())) / 2;
+export function pause(time: Time, failures: number): number {
+  const longest = Math.min(time.maxBackoff, time.backoff * 2 ** Math.min(failures, 20));
+  return (longest * (1 + time.random())) / 2;
+}
+
+/** The same promise, but one that rejects when there is no answer in time. */
+export function inTime<T>(promise: Promise<T>, time: Time): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const stop = time.after(time.answer, () => reject(new Error("no answer in time")));
+    promise.then(resolve, reject).finally(stop);
+  });
 }

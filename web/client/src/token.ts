@@ -1,15 +1,20 @@
 // The token: where it comes from, and that it is asked for once at a time.
 
+import { inTime, type Time } from "./timing";
+
 /**
  * Gives a token, or nothing if there is nobody to give one: then the client needs a sign-in. Asked again when
- * the server no longer takes the one before. If it throws, it is asked again later.
+ * the server no longer takes the one before. If it throws, or does not answer in time, it is asked again later.
  */
 export type TokenSource = () => string | undefined | Promise<string | undefined>;
 
 export class Tokens {
   private token: Promise<string | undefined> | undefined;
 
-  constructor(private readonly source: TokenSource) {}
+  constructor(
+    private readonly source: TokenSource,
+    private readonly time: Time,
+  ) {}
 
   /** The token in use. */
   current(): Promise<string | undefined> {
@@ -33,9 +38,9 @@ export class Tokens {
   }
 
   private ask(): Promise<string | undefined> {
-    const asked = Promise.resolve().then(this.source);
+    const asked = inTime(Promise.resolve().then(this.source), this.time);
     asked.catch(() => {
-      if (this.token) this.token = undefined;
+      if (this.token === asked) this.token = undefined;
     });
     return asked;
   }

@@ -3,24 +3,29 @@
 import type {
   Action,
   Event,
+  Feed,
   Ping,
-  Pong,
   Receipt,
   RefreshToken,
   Resync,
+  SequenceNumber,
   Subscribe,
   Subscribed,
   Sync,
   SyncBatch,
-  TokenRefreshed,
   Unsubscribe,
-  Unsubscribed,
   Error as WireError,
 } from "./wire";
 
 export type ClientMessage = Action | Subscribe | Unsubscribe | Sync | RefreshToken | Ping;
-export type ServerMessage =
-  Event | Receipt | WireError | Subscribed | Unsubscribed | SyncBatch | Resync | TokenRefreshed | Pong;
+/** A state of a feed, in the place of the events before it. */
+export interface Snapshot {
+  type: "snapshot";
+  feed: Feed;
+  sequence_number: SequenceNumber;
+  state: unknown;
+}
+export type ServerMessage = Event | Receipt | WireError | Subscribed | SyncBatch | Snapshot | Resync;
 
 /** Why a connection has ended: a close code of `PROTOCOL`, 1006 if nothing is known. */
 export interface Ended {
@@ -52,23 +57,50 @@ export interface Link {
 /** Opens a connection with a token to a server, as `https://host`. */
 export type OpenLink = (url: string, token: string, events: LinkEvents) => Link;
 
-const TYPES: ReadonlySet<string> = new Set([
-  "event",
-  "receipt",
-  "error",
-  "subscribed",
-  "unsubscribed",
-  "sync_batch",
-  "resync",
-  "token_refreshed",
-  "pong",
-] satisfies ServerMessage["type"][]);
+/** What the program takes for granted in a message of each type, separated by spaces. */
+const FIELDS: Record<ServerMessage["type"], string> = {
+  event: "feed epoch sequence_number position event_type data",
+  receipt: "command_id outcome sequence_numbers position",
+  error: "code message",
+  subscribed: "feed epoch current_sequence",
+  sync_batch: "feed events current_sequence",
+  snapshot: "feed sequence_number",
+  resync: "feed",
+};
 
-/** Reads a message; nothing if it is none, or one of a later version, which is passed over. */
+type Check = (value: unknown) => boolean;
+const isNumber: Check = Number.isSafeInteger;
+const isText: Check = (value) => typeof value === "string";
+const all =
+  (check: Check): Check =>
+  (value) =>
+    Array.isArray(value) && value.every(check);
+
+/** What a field has to be, if it is not a text. */
+const CHECKS: Record<string, Check> = {
+  sequence_number: isNumber,
+  position: isNumber,
+  current_sequence: isNumber,
+  sequence_numbers: all(isNumber),
+  outcome: (value) => value === "applied" || value === "unchanged" || value === "rejected",
+  data: (value) => typeof value === "object" && value !== null,
+  events: all((event) => isMessage(event as ServerMessage) && (event as ServerMessage).type === "event"),
+};
+
+/** Whether every field is what the program will take it for. Throws at what is no message at all. */
+function isMessage(message: ServerMessage): boolean {
+  const fields = message as unknown as Record<string, unknown>;
+  return FIELDS[message.type].split(" ").every((name) => (CHECKS[name] ?? isText)(fields[name]));
+}
+
+/**
+ * Reads a message. Nothing if it is not whole, if it is one of a later version, or if it only shows that the server
+ * is there: all of these are passed over.
+ */
 export function parseMessage(text: string): ServerMessage | undefined {
   try {
     const message = JSON.parse(text);
-    return TYPES.has(message?.type) ? message : undefined;
+    return isMessage(message) ? message : undefined;
   } catch {
     return undefined;
   }

@@ -2,7 +2,7 @@
 // the server's truth and its own pending commands do not explain.
 
 import fc from "fast-check";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { Client, type Following } from "../src";
 import { actionOf } from "../src/delivery";
 import { MemoryStorage } from "../src/storage/memory";
@@ -11,31 +11,34 @@ import {
   dice,
   FINE,
   intent,
+  type Disk,
   type List,
   lists,
   Network,
   PageStorage,
   Server,
   VirtualClock,
+  type What,
 } from "./support/simulation";
 
 const FEEDS = ["list-a", "list-b"];
 const USER = "alice";
 
 type Step =
-  | { do: "click"; tab: number; feed: number; what: "append" | number }
-  | { do: "stranger"; feed: number; what: "append" | number }
+  | { do: "click"; tab: number; feed: number; what: What }
+  | { do: "stranger"; feed: number; what: What }
   | { do: "close" | "open"; feed: number }
   | { do: "pass"; millis: number }
   | { do: "break" }
   | { do: "weather"; lost: number; doubled: number; slow: number }
   | { do: "reload"; tab: number; how: "crash" | "close" }
   | { do: "offline" | "online"; tab: number }
+  | { do: "disk"; is: Disk["is"] }
   | { do: "refollow"; tab: number; feed: number };
 
 const feed = fc.nat({ max: FEEDS.length - 1 });
 const tab = fc.nat({ max: 1 });
-const what = fc.oneof(fc.constant("append" as const), fc.nat({ max: 4 }));
+const what = fc.oneof(fc.constantFrom("append" as const, "pair" as const), fc.nat({ max: 4 }));
 const step: fc.Arbitrary<Step> = fc.oneof(
   { weight: 8, arbitrary: fc.record({ do: fc.constant("click" as const), tab, feed, what }) },
   { weight: 4, arbitrary: fc.record({ do: fc.constant("stranger" as const), feed, what }) },
@@ -61,6 +64,13 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("offline" as const, "online" as const), tab }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant("refollow" as const), tab, feed }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      do: fc.constant("disk" as const),
+      is: fc.constantFrom("fine" as const, "full" as const, "stuck" as const),
+    }),
+  },
 );
 
 /** A tab, and everything that it has shown. */
@@ -76,39 +86,42 @@ class Tab {
   }
 
   open(): void {
-    const { network, clock, browser, send } = this.world;
-    this.storage = new PageStorage(this.world.storage);
+    const { network, clock, browser, send, disk } = this.world;
+    const storage = new PageStorage(this.world.storage, clock, disk);
+    this.storage = storage;
     this.client = new Client({
       url: "http://server",
       user: USER,
       token: () => "token",
       models: [lists],
       transports: [network.link(USER)],
-      fetch: network.fetch(USER),
-      storage: this.storage,
+      fetch: network.fetch(USER, send === "socket" ? "fail" : "pass"),
+      storage,
       tabs: (name, hear) => {
         const tabs = browser.open(name, hear);
         this.leave = tabs.close;
         return tabs;
       },
       send,
-      clock,
+      clock: clock.ofPage(() => !storage.gone),
     });
     this.shown.clear();
     const settledOnce = new Set<string>();
     this.followings = FEEDS.map((name) => this.client.follow<List>(name));
-    this.client.onChange((name) => this.check(name));
+    this.client.onChange((name) => this.world.note(() => this.check(name)));
     this.client.onSettled(({ outcome, command }) => {
       if (outcome === "rejected") this.world.refused.add(command.commandId);
-      expect(outcome).not.toBe("gave-up");
-      expect(settledOnce.has(command.commandId), "told twice").toBe(false);
+      this.world.note(() => {
+        expect(outcome).not.toBe("gave-up");
+        expect(settledOnce.has(command.commandId), "told twice").toBe(false);
+      });
       settledOnce.add(command.commandId);
     });
   }
 
   /** The page is gone, without a word. */
   crash(): void {
-    this.storage.crash();
+    this.storage.close();
     this.leave();
     this.client.goOffline();
   }
@@ -131,6 +144,7 @@ class Tab {
     for (const [item, command] of clicked) {
       if (command.tab !== this || command.feed !== name || refused.has(command.id)) continue;
       expect(state.items, "what was clicked and not refused is there").toContain(item);
+      if (this.world.pairs.has(item)) expect(state.items, "and whole").toContain(`${item} too`);
     }
   }
 }
@@ -141,6 +155,8 @@ class World {
   readonly server = new Server();
   readonly network: Network;
   readonly storage = new MemoryStorage();
+  readonly disk: Disk = { is: "fine" };
+  readonly pairs = new Set<string>();
   readonly browser: Browser;
   /** What was clicked in which tab, since it was last loaded. */
   readonly clicked = new Map<string, { id: string; feed: string; tab: Tab }>();
@@ -148,6 +164,7 @@ class World {
   readonly all = new Map<string, Tab>();
   readonly tabs: Tab[];
   private strangers = 0;
+  private violation: unknown;
 
   constructor(
     seed: number,
@@ -157,7 +174,25 @@ class World {
     this.clock = new VirtualClock(this.dice);
     this.network = new Network(this.server, this.clock, this.dice);
     this.browser = new Browser(this.clock, this.dice);
+    // Only the disk may fail, and only because it was told to.
+    vi.spyOn(console, "error").mockImplementation((what, why) => {
+      this.note(() => expect(String(what), String(why)).toContain("the storage failed"));
+    });
     this.tabs = [new Tab(this), new Tab(this)];
+  }
+
+  /** The client shields itself from listeners that throw, so that what they find wrong is noted here. */
+  note(check: () => void): void {
+    try {
+      check();
+    } catch (error) {
+      this.violation ??= error;
+    }
+  }
+
+  /** Throws what was noted. */
+  judge(): void {
+    if (this.violation) throw this.violation;
   }
 
   async run(step: Step): Promise<void> {
@@ -182,6 +217,9 @@ class World {
       case "weather":
         this.network.weather = step;
         return;
+      case "disk":
+        this.disk.is = step.is;
+        return;
       case "reload":
         return this.reload(tab as Tab, step.how);
       case "offline":
@@ -198,41 +236,47 @@ class World {
     }
   }
 
-  private click(tab: Tab, name: string, what: "append" | number): void {
+  private click(tab: Tab, name: string, what: What): void {
     const sent = tab.client.send<List>(intent(name, what));
     const { commandId: id } = sent.command;
-    const item = what === "append" ? id : `key ${what}`;
+    const item = typeof what === "number" ? `key ${what}` : id;
+    if (what === "pair") this.pairs.add(id);
     expect(sent.optimistic?.items).toContain(item);
     this.clicked.set(item, { id, feed: name, tab });
     this.all.set(id, tab);
   }
 
   private async reload(tab: Tab, how: "crash" | "close"): Promise<void> {
-    if (how === "crash") await this.crash(tab);
-    else await Promise.all([tab.client.close(), this.clock.pass(0)]);
+    if (how === "crash") tab.crash();
+    else await Promise.all([tab.client.close(), this.clock.pass(15_000)]);
+    // Who closes a page knows that what was clicked is kept, if there is a disk to keep it.
+    if (how === "crash" || this.disk.is !== "fine") await this.forgive(tab);
     for (const [item, command] of this.clicked) if (command.tab === tab) this.clicked.delete(item);
     tab.open();
     await this.clock.pass(0);
   }
 
-  /** What had not reached the storage is lost with the page; whatever had, is not. */
-  private async crash(tab: Tab): Promise<void> {
-    tab.crash();
-    const kept = (await this.storage.load()).commands.map(({ commandId }) => commandId);
+  /** What had reached neither the storage nor another tab nor the server is lost with the page; the rest is not. */
+  private async forgive(tab: Tab): Promise<void> {
+    const others = this.tabs.filter((other) => other !== tab).flatMap(({ client }) => client.pending());
+    const known = [...(await this.storage.load()).commands, ...others.map(({ command }) => command)];
+    const ids = new Set(known.map(({ commandId }) => commandId));
     for (const [id, clicked] of this.all) {
-      if (clicked === tab && !kept.includes(id) && !this.server.ledger.has(id)) this.all.delete(id);
+      const wasTold = clicked !== tab && this.disk.is === "fine";
+      if (!wasTold && !ids.has(id) && !this.server.ledger.has(id)) this.all.delete(id);
     }
   }
 
   /** The storm is over. */
   async end(): Promise<void> {
     this.network.weather = FINE;
+    this.disk.is = "fine";
     for (const tab of this.tabs) tab.client.goOnline();
     await this.clock.pass(30 * 60_000);
     const kept = await this.storage.load();
     expect(kept.commands, "nothing is left in the storage").toEqual([]);
     for (const tab of this.tabs) {
-      expect(tab.client.status).toMatchObject({ connection: "connected", pending: 0 });
+      expect(tab.client.status).toMatchObject({ connection: "connected", pending: 0, storage: "ok" });
       for (const { name, state, confirmed, pending } of tab.followings) {
         expect(pending).toEqual([]);
         expect(state).toEqual(confirmed);
@@ -260,8 +304,12 @@ test.each(["http", "socket"] as const)(
     const run = async (seed: number, steps: Step[]) => {
       const world = new World(seed, send);
       await world.clock.pass(100);
-      for (const step of steps) await world.run(step);
+      for (const step of steps) {
+        await world.run(step);
+        world.judge();
+      }
       await world.end();
+      world.judge();
     };
     const storm = fc.asyncProperty(fc.integer(), fc.array(step, { maxLength: 40 }), run);
     await fc.assert(storm, { numRuns: Number(process.env.STORMS ?? 100) });

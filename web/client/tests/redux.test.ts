@@ -12,6 +12,7 @@ import {
   uiLikesWatched,
   uiLikeToggleRequested,
 } from "../src/redux";
+import { event, Hand, Scene } from "./support/scene";
 
 const FEED = "like-article-1";
 const TARGET = { targetId: "article-1" };
@@ -22,6 +23,7 @@ class FakeClient {
   readonly status = { connection: "connected" };
   readonly sent: Intent[] = [];
   followers = 0;
+  name = FEED;
   confirmed = likes.initial;
   known = false;
   pending: Command[] = [];
@@ -32,7 +34,7 @@ class FakeClient {
     this.followers += 1;
     const client = this;
     return {
-      name: FEED,
+      name: this.name,
       get state(): Likes {
         return client.pending.reduce(
           (state, command) => likes.predict(state, command, "ada"),
@@ -188,4 +190,78 @@ test("a burst of events tells the views once", () => {
   expect(shown().count).toBe(100);
   vi.runAllTimers();
   expect(view).toHaveBeenCalledTimes(1);
+});
+
+test("with a client and a server: a click, what the server says of it, and a refusal", async () => {
+  vi.useRealTimers();
+  const scene = new Scene();
+  const server = new Hand();
+  const told = { count: 12, me: false, version: 42 };
+  const fetch: typeof globalThis.fetch = async (_, init) =>
+    init?.method === "POST" ? new Response(null, { status: 202 }) : Response.json(told);
+  const client = scene.client({ models: [likes], transports: [server.open], fetch });
+  const store = configureStore({
+    reducer: { likes: likesReducer },
+    middleware: (defaults) => defaults().concat(likesMiddleware(client)),
+  });
+  const shown = () => selectLikes(store.getState(), TARGET.targetId);
+  store.dispatch(uiLikesWatched(TARGET));
+  await scene.clock.pass(100);
+  expect(shown()).toMatchObject({ ...told, known: true, pending: 0 });
+  store.dispatch(uiLikeToggleRequested(TARGET));
+  expect(shown()).toMatchObject({ count: 13, me: true, version: 42, pending: 1 });
+  const [click] = client.pending(FEED);
+  const commandId = click?.command.commandId ?? "";
+  await scene.clock.pass(100);
+  const receipt = { type: "receipt" as const, feed: FEED, command_id: commandId, position: 1 };
+  server.tell({ ...receipt, outcome: "applied", sequence_numbers: [43] });
+  const data = { userId: "alice", active: true, count: 20 };
+  const fields = { feed: FEED, event_type: "LikeSetEvent", user_id: "alice", command_id: commandId, data };
+  server.tell(event(43, fields));
+  expect(shown()).toMatchObject({ count: 20, me: true, version: 43, pending: 0 });
+  server.tell(event(44, { ...fields, command_id: null, data: { userId: "bob", active: true } }));
+  expect(shown(), "an event that says no number changes none").toMatchObject({ count: 20, version: 44 });
+
+  store.dispatch(uiLikeToggleRequested(TARGET));
+  expect(shown()).toMatchObject({ count: 19, me: false, pending: 1 });
+  const [another] = client.pending(FEED);
+  const refused = { ...receipt, command_id: another?.command.commandId ?? "", sequence_numbers: [] };
+  server.tell({ ...refused, outcome: "rejected", code: "likes_closed", message: "No." });
+  const refusal = { code: "likes_closed", message: "No." };
+  expect(shown()).toMatchObject({ count: 20, me: true, pending: 0, refusal });
+});
+
+test("the slice forgets those that nobody watches any more, when there are very many", () => {
+  const { client, store } = setUp();
+  const watchOnce = (targetId: string) => {
+    client.name = `like-${targetId}`;
+    store.dispatch(uiLikesWatched({ targetId }));
+    store.dispatch(uiLikesUnwatched({ targetId }));
+  };
+  for (let n = 0; n < 1_000; n++) watchOnce(`article-${n}`);
+  watchOnce("article-0");
+  // Somebody has come back to this one.
+  watchOnce("watched");
+  client.name = "like-watched";
+  store.dispatch(uiLikesWatched({ targetId: "watched" }));
+  for (let n = 1_000; n < 1_005; n++) watchOnce(`article-${n}`);
+  const targets = Object.keys(store.getState().likes);
+  expect(targets.length).toBe(1_001);
+  expect(["watched", "article-0", "article-5", "article-6"].map((id) => targets.includes(id))).toEqual([
+    true,
+    true,
+    false,
+    true,
+  ]);
+});
+
+test.each(["constructor", "__proto__", "hasOwnProperty"])("a target may be called %s", (targetId) => {
+  const { client, store } = setUp();
+  const shown = () => selectLikes(store.getState(), targetId);
+  expect(shown()).toMatchObject({ count: 0, known: false });
+  expect(selectLikes({ likes: {} }, targetId)).toMatchObject({ count: 0, known: false });
+  client.name = `like-${targetId}`;
+  client.known = true;
+  store.dispatch(uiLikesWatched({ targetId }));
+  expect(shown()).toMatchObject({ count: 0, known: true });
 });

@@ -1,7 +1,8 @@
 // What a program, a browser or a server does wrong stops neither the outbox nor the feeds.
 
 import { expect, test, vi } from "vitest";
-import { Closed } from "../src";
+import { Closed, DEFAULT_TIMING } from "../src";
+import { realClock } from "../src/timing";
 import { Tokens } from "../src/token";
 import { Scene } from "./support/scene";
 import { intent, lists } from "./support/simulation";
@@ -54,7 +55,7 @@ test("every promise ends: when a command is refused, and when the client is clos
 
 test("those who need another token at the same time get the same one", async () => {
   const source = vi.fn(async () => `token ${source.mock.calls.length}`);
-  const tokens = new Tokens(source);
+  const tokens = new Tokens(source, { ...DEFAULT_TIMING, ...realClock });
   const first = (await tokens.current()) ?? "";
   const others = await Promise.all([1, 2, 3, 4, 5, 6].map(() => tokens.instead(first)));
   expect([first, new Set(others), source.mock.calls.length]).toEqual(["token 1", new Set(["token 2"]), 2]);

@@ -5,6 +5,7 @@ import type { AddressInfo } from "node:net";
 import { afterEach, expect, test } from "vitest";
 import { type Ended, type Link, openSse } from "../src";
 import type { ServerMessage } from "../src/transport";
+import { event as eventOf } from "./support/scene";
 
 interface Heard {
   link: Link;
@@ -48,11 +49,11 @@ async function serve(answer: (request: IncomingMessage, response: ServerResponse
 }
 
 function event(feed: string, sequence: number): string {
-  return JSON.stringify({ type: "event", feed, epoch: "e", sequence_number: sequence });
+  return JSON.stringify(eventOf(sequence, { feed }));
 }
 
 test("messages arrive whole, however they are cut", async () => {
-  const text = `retry: 2000\n\nid: e:1\ndata: ${event("like-é", 1)}\n\n: ping\n\ndata: {"type":"of tomorrow"}\n\ndata: {"type":"pong"}\n\n`;
+  const text = `retry: 2000\n\nid: e:1\ndata: ${event("like-é", 1)}\n\n: ping\n\ndata: {"type":"of tomorrow"}\n\ndata: ${event("like-é", 2)}\n\n`;
   const heard = await serve(async (request, response) => {
     expect(request.headers.authorization).toBe("Bearer the token");
     expect(request.url).toBe("/api/stream?feed=commands-me");
@@ -62,8 +63,8 @@ test("messages arrive whole, however they are cut", async () => {
       await new Promise((resolve) => setImmediate(resolve));
     }
   });
-  await until("the pong", () => heard.messages.length === 2);
-  expect(heard.messages).toEqual([JSON.parse(event("like-é", 1)), { type: "pong" }]);
+  await until("the last", () => heard.messages.length === 2);
+  expect(heard.messages).toEqual([1, 2].map((n) => JSON.parse(event("like-é", n))));
   expect(heard.opened).toBe(1);
 });
 
@@ -106,4 +107,20 @@ test("a stream that breaks off has ended", async () => {
   });
   await until("the end", () => heard.ended.length > 0);
   expect(heard.ended).toMatchObject([{ code: 1006 }]);
+});
+
+test("a stream without an end of line is not kept for ever", async () => {
+  let sent = 0;
+  const heard = await serve((_, response) => {
+    response.writeHead(200);
+    const more = () => {
+      if (response.destroyed) return;
+      sent += 1 << 20;
+      response.write("x".repeat(1 << 20), more);
+    };
+    more();
+  });
+  await until("the end", () => heard.ended.length > 0);
+  expect(heard.ended).toMatchObject([{ code: 1006 }]);
+  expect(sent).toBeGreaterThan(8 << 20);
 });

@@ -1,6 +1,6 @@
 // Every storage keeps the contract: one suite, run on each of them.
 
-import { appendFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { appendFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { IDBFactory } from "fake-indexeddb";
@@ -25,6 +25,7 @@ const checkpoint = (sequence: number, epoch = "e") => ({
   epoch,
   sequence,
   state: { sequence },
+  at: sequence,
   own: [],
 });
 
@@ -41,7 +42,6 @@ describe.each(kinds)("%s", (_, open) => {
     await memory.write({ ...nothing, remove: commands.map(({ commandId }) => commandId) });
     Reflect.get(memory, "checkpoints").clear();
     rmSync(folder, { recursive: true, force: true });
-    const { mkdirSync } = await import("node:fs");
     mkdirSync(folder);
   });
 
@@ -79,6 +79,15 @@ describe.each(kinds)("%s", (_, open) => {
     }
   });
 
+  test("forgets the feeds that are named", async () => {
+    const storage = open();
+    await storage.load();
+    await storage.write({ ...nothing, checkpoints: [checkpoint(5), { ...checkpoint(6), feed: "like-b" }] });
+    await storage.write({ ...nothing, checkpoints: [checkpoint(7)], forget: ["like-b", "like-c"] });
+    storage.close();
+    expect((await open().load()).checkpoints).toEqual([checkpoint(7)]);
+  });
+
   test("keeps ten thousand commands", async () => {
     const storage = open();
     await storage.load();
@@ -91,7 +100,7 @@ describe.each(kinds)("%s", (_, open) => {
 
 describe("a file", () => {
   const path = join(folder, "outbox");
-  beforeEach(async () => (await import("node:fs")).mkdirSync(folder, { recursive: true }));
+  beforeEach(() => void mkdirSync(folder, { recursive: true }));
 
   test("whose last line a crash has torn loses only that", async () => {
     const storage = new FileStorage(path);
@@ -108,5 +117,23 @@ describe("a file", () => {
     appendFileSync(path, '{"put":[{"comm\n{"put":[],"remove":[],"checkpoints":[]}\n');
     await expect(new FileStorage(path).load()).rejects.toThrow();
     expect(readFileSync(path, "utf8")).toContain('{"comm');
+  });
+  test("that is damaged is not written anew from what little is known, and one that is whole is", async () => {
+    const lines = () => readFileSync(path, "utf8").split("\n").length;
+    appendFileSync(path, '{"put":[{"comm\n{"put":[],"remove":[],"checkpoints":[]}\n');
+    const damaged = new FileStorage(path);
+    await expect(damaged.load()).rejects.toThrow();
+    // As if very many changes had been written.
+    Reflect.set(damaged, "lines", 10_000);
+    await damaged.write({ ...nothing, put: [command(1)] });
+    expect([lines(), readFileSync(path, "utf8").includes('{"comm\n')]).toEqual([4, true]);
+    rmSync(path);
+    const whole = new FileStorage(path);
+    await whole.load();
+    for (const n of [1, 2, 3]) await whole.write({ ...nothing, put: [command(n)] });
+    Reflect.set(whole, "lines", 10_000);
+    await whole.write({ ...nothing, remove: [command(1).commandId] });
+    expect(lines()).toBe(2);
+    expect(ids((await new FileStorage(path).load()).commands)).toEqual([2, 3]);
   });
 });

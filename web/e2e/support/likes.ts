@@ -16,6 +16,34 @@ export async function openLikes(context: BrowserContext, server: Server, token: 
   return likes;
 }
 
+/** Spoils the token of the guest, as if its time were over. */
+export async function endGuest(page: Page): Promise<void> {
+  await page.evaluate(() => {
+    const token = localStorage.getItem("sillage.guest") ?? "";
+    localStorage.setItem("sillage.guest", token.slice(0, token.lastIndexOf(".")) + ".c2ln");
+  });
+}
+
+/** A browser that does not say whether it keeps anything, until it is told to: then it does not. */
+export async function breakStorage(page: Page): Promise<() => Promise<void>> {
+  await page.addInitScript(() => {
+    const asked: IDBOpenDBRequest[] = [];
+    let broken = false;
+    IDBFactory.prototype.open = () => {
+      if (broken) throw new DOMException("It is broken.", "UnknownError");
+      const request = new EventTarget() as IDBOpenDBRequest;
+      asked.push(request);
+      return request;
+    };
+    const breakStorage = () => {
+      broken = true;
+      for (const request of asked) request.onerror?.(new Event("error"));
+    };
+    Object.assign(window, { breakStorage });
+  });
+  return () => page.evaluate(() => Reflect.get(window, "breakStorage")());
+}
+
 export class LikesPage {
   constructor(readonly page: Page) {}
 
@@ -47,6 +75,16 @@ export class LikesPage {
   async shows(count: number, me: boolean, article = ARTICLE): Promise<void> {
     await expect(this.count(article)).toHaveText(String(count));
     await expect(this.heart(article)).toHaveAttribute("aria-pressed", String(me));
+  }
+
+  /** The ids of the commands that the server takes from now on, each time that it takes one. */
+  arrived(): string[] {
+    const ids: string[] = [];
+    this.page.on("response", (response) => {
+      const request = response.request();
+      if (request.method() === "POST") ids.push(request.postDataJSON().commandId);
+    });
+    return ids;
   }
 
   /** Nothing waits in the outbox. */

@@ -55,7 +55,7 @@ export class Server {
   }
 
   /** The likes of a target, as a user sees them. */
-  async likes(target: string, token: string): Promise<{ count: number; me: boolean }> {
+  async likes(target: string, token: string): Promise<{ count: number; me: boolean; version: number }> {
     const headers = { Authorization: `Bearer ${token}` };
     const response = await fetch(`${this.url}/api/social/likes/${target}`, { headers });
     return response.json();
@@ -70,15 +70,42 @@ export class Server {
     if (response.status !== 202) throw new Error(`${response.status}: ${await response.text()}`);
   }
 
-  /** How many posts of likes it has answered, as its metrics say. */
-  async posts(): Promise<number> {
-    const metrics = await (await fetch(`${this.url}/metrics`)).text();
-    const lines = metrics
-      .split("\n")
-      .filter((line) => line.startsWith("sillage_http_requests_total{") && line.includes('"POST"'))
-      .filter((line) => line.includes('"/api/social/likes"') || line.includes('"/api/commands"'));
-    return lines.reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(" "))), 0);
+  /** What became of a command, as the ledger says to whoever sent it. */
+  async receipt(commandId: string, token: string): Promise<{ outcome: string }> {
+    const headers = { Authorization: `Bearer ${token}` };
+    return (await fetch(`${this.url}/api/commands/${commandId}`, { headers })).json();
   }
+
+  /** How many posts of likes it has answered since it was started, as its metrics say. */
+  async posts(): Promise<number> {
+    const all = await this.metric("sillage_http_requests_total");
+    const posts = all.filter(({ labels }) => labels.includes('"POST"'));
+    const paths = ['"/api/social/likes"', '"/api/commands"'];
+    return sum(posts.filter(({ labels }) => paths.some((path) => labels.includes(path))));
+  }
+
+  /** How many commands it has settled since it was started, each time that one came. */
+  async receipts(): Promise<number> {
+    return sum(await this.metric("sillage_receipts_total"));
+  }
+
+  private async metric(name: string): Promise<Sample[]> {
+    const text = await (await fetch(`${this.url}/metrics`)).text();
+    const lines = text.split("\n").filter((line) => line.startsWith(`${name}{`));
+    return lines.map((line) => {
+      const end = line.lastIndexOf(" ");
+      return { labels: line.slice(0, end), value: Number(line.slice(end)) };
+    });
+  }
+}
+
+interface Sample {
+  labels: string;
+  value: number;
+}
+
+function sum(samples: Sample[]): number {
+  return samples.reduce((sum, { value }) => sum + value, 0);
 }
 
 export const test = base.extend<{ server: Server }>({

@@ -1,6 +1,6 @@
 // The likes as people meet them: a real server, real browsers, and everything that can go wrong between them.
 
-import { ARTICLE, openLikes } from "../support/likes";
+import { ARTICLE, breakStorage, endGuest, LikesPage, openLikes } from "../support/likes";
 import { expect, test } from "../support/server";
 
 test("a like in one window shows in the other", async ({ browser, server }) => {
@@ -47,6 +47,7 @@ test("a window without a network loses no click, not even when it is reloaded an
 
   await server.kill();
   await server.start();
+  const arrived = alice.arrived();
   await context.setOffline(false);
   await alice.isConnected();
   await alice.isSettled();
@@ -60,6 +61,14 @@ test("a window without a network loses no click, not even when it is reloaded an
   expect(await server.likes("article-1", token)).toMatchObject({ count: 2, me: true });
   // One of Bob's, four of Alice's: nothing counts twice.
   await expect(bob.page.getByTestId("event")).toHaveCount(5);
+  // The server that was started again has had Alice's four, each once, and knows what became of each.
+  await expect.poll(() => arrived).toHaveLength(4);
+  expect(new Set(arrived)).toHaveProperty("size", 4);
+  expect(await server.posts()).toBe(4);
+  expect(await server.receipts()).toBe(4);
+  for (const commandId of arrived) {
+    expect(await server.receipt(commandId, token)).toMatchObject({ outcome: "applied" });
+  }
 });
 
 test("of two tabs one sends, each click once, and when it is closed the other takes over", async ({
@@ -165,4 +174,54 @@ test("a guest needs no sign-in, and stays who they are over a reload", async ({ 
   await page.reload();
   await expect(count).toHaveText("1");
   await expect(page.getByTestId(`like-${ARTICLE}`)).toHaveAttribute("aria-pressed", "true");
+});
+
+test("what a guest has left is sent once, also when the page ends on the way", async ({ page, server }) => {
+  await page.goto(`${server.url}/likes`);
+  const guest = new LikesPage(page);
+  await guest.isConnected();
+  await guest.switchOffline();
+  await guest.heart("article-1").click();
+  await guest.heart("article-1").click();
+  await guest.heart("article-2").click();
+  await expect(guest.entries("pending")).toHaveCount(3);
+  await endGuest(page);
+  await page.reload();
+  await guest.switchOffline();
+
+  const send = page.getByRole("button", { name: "Send again as me" });
+  await expect(send).toBeVisible();
+  await guest.shows(0, false, "article-2");
+  await page.evaluate(() => {
+    indexedDB.deleteDatabase = () => {
+      throw new Error("the page ends here");
+    };
+  });
+  const ended = page.waitForEvent("pageerror");
+  await send.click();
+  await ended;
+  await page.reload();
+  await guest.isSettled();
+  await send.click();
+  await expect(send).toHaveCount(0);
+  await guest.isConnected();
+  await guest.isSettled();
+  await guest.shows(0, false, "article-1");
+  await guest.shows(1, true, "article-2");
+  const somebody = server.token("somebody");
+  expect(await server.likes("article-1", somebody)).toMatchObject({ count: 0, version: 2 });
+  expect(await server.likes("article-2", somebody)).toMatchObject({ count: 1, version: 1 });
+});
+
+test("what is clicked before the browser says that it keeps nothing is sent", async ({ page, server }) => {
+  const answer = await breakStorage(page);
+  await page.goto(`${server.url}/likes`);
+  const likes = new LikesPage(page);
+  await likes.heart().click();
+  await expect(likes.entries("pending")).toHaveCount(1);
+  await answer();
+  await expect(likes.entries("confirmed")).toHaveCount(1);
+  await likes.shows(1, true);
+  await expect(page.getByTestId("notices")).toContainText("keeps nothing");
+  expect(await server.posts()).toBe(1);
 });

@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs";
+
 /** The paths that the server answers itself: the development server passes them on, the service worker lets them be. */
 export const SERVER_PATHS = [
   "/api",
@@ -11,13 +13,7 @@ export const SERVER_PATHS = [
 ];
 
 /** What the server sends with the pages. The preview sends it too, so that a breach shows before a release. */
-export const CONTENT_SECURITY_POLICY = [
-  "default-src 'none'",
-  "script-src 'self'",
-  "style-src 'self'",
-  "connect-src 'self'",
-  "img-src 'self' data:",
-  "base-uri 'none'",
-  "form-action 'none'",
-  "frame-ancestors 'none'",
-].join("; ");
+export const CONTENT_SECURITY_POLICY = readFileSync(
+  new URL("../content-security-policy.txt", import.meta.url),
+  "utf8",
+).trim();

@@ -32,7 +32,8 @@ export class FileStorage extends MemoryStorage {
     const write = async () => {
       this.apply(changes);
       this.lines += 1;
-      if (this.lines > COMPACT_AFTER) return this.compact();
+      // A file that could not be read holds more than is known here.
+      if (this.loaded && this.lines > COMPACT_AFTER) return this.compact();
       await appendFile(this.path, `${JSON.stringify(changes)}\n`, { flush: true });
     };
     // One after the other; one that failed does not keep the next from being tried.

@@ -18,7 +18,7 @@ export class IndexedDbStorage implements Storage {
     return { commands, checkpoints };
   }
 
-  async write({ put, remove, checkpoints }: Changes): Promise<void> {
+  async write({ put, remove, checkpoints, forget = [] }: Changes): Promise<void> {
     const transaction = (await this.open()).transaction([COMMANDS, CHECKPOINTS], "readwrite");
     const done = new Promise<void>((resolve, reject) => {
       transaction.oncomplete = () => resolve();
@@ -28,6 +28,7 @@ export class IndexedDbStorage implements Storage {
     for (const command of put) commands.put(command);
     for (const id of remove) commands.delete(id);
     const kept = transaction.objectStore(CHECKPOINTS);
+    for (const feed of forget) kept.delete(feed);
     for (const checkpoint of checkpoints) {
       const request: IDBRequest<Checkpoint | undefined> = kept.get(checkpoint.feed);
       request.onsuccess = () => {
@@ -47,30 +48,27 @@ export class IndexedDbStorage implements Storage {
   }
 
   private open(): Promise<IDBDatabase> {
-    this.db ??= openDatabase(this.name, () => {
+    if (this.db) return this.db;
+    const lost = () => {
       this.db = undefined;
+    };
+    const request = indexedDB.open(this.name, VERSION);
+    request.onupgradeneeded = () => {
+      request.result.createObjectStore(COMMANDS, { keyPath: "commandId" });
+      request.result.createObjectStore(CHECKPOINTS, { keyPath: "feed" });
+    };
+    this.db = answer(request).then((db) => {
+      // A newer page wants to change the database: it must not wait for this one.
+      db.onversionchange = () => {
+        db.close();
+        lost();
+      };
+      db.onclose = lost;
+      return db;
     });
+    this.db.catch(lost);
     return this.db;
   }
-}
-
-function openDatabase(name: string, lost: () => void): Promise<IDBDatabase> {
-  const request = indexedDB.open(name, VERSION);
-  request.onupgradeneeded = () => {
-    request.result.createObjectStore(COMMANDS, { keyPath: "commandId" });
-    request.result.createObjectStore(CHECKPOINTS, { keyPath: "feed" });
-  };
-  const opened = answer(request).then((db) => {
-    // A newer page wants to change the database: it must not wait for this one.
-    db.onversionchange = () => {
-      db.close();
-      lost();
-    };
-    db.onclose = lost;
-    return db;
-  });
-  opened.catch(lost);
-  return opened;
 }
 
 function answer<T>(request: IDBRequest<T>): Promise<T> {

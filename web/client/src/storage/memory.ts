@@ -16,9 +16,10 @@ export class MemoryStorage implements Storage {
 
   close(): void {}
 
-  protected apply({ put, remove, checkpoints }: Changes): void {
+  protected apply({ put, remove, checkpoints, forget = [] }: Changes): void {
     for (const command of put) this.commands.set(command.commandId, command);
     for (const id of remove) this.commands.delete(id);
+    for (const feed of forget) this.checkpoints.delete(feed);
     for (const checkpoint of checkpoints) {
       if (supersedes(checkpoint, this.checkpoints.get(checkpoint.feed))) {
         this.checkpoints.set(checkpoint.feed, checkpoint);

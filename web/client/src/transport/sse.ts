@@ -1,6 +1,6 @@
 // Server-sent events, read with `fetch`, which tells the status and can resume several feeds.
 
-import { adviceOnStatus, retryAfter } from "../codes";
+import { retryAfter } from "../codes";
 import {
   type ClientMessage,
   type Link,
@@ -11,6 +11,9 @@ import {
 
 /** Feeds that are asked for within so many milliseconds are asked for together. */
 const GATHER = 20;
+
+/** No message is longer, in characters: what has no end is no stream of the server. */
+const MAX_REST = 8 << 20;
 
 /** Follows feeds over `/api/stream`. Commands have to be posted beside it. */
 export function openSse(url: string, token: string, events: LinkEvents): Link {
@@ -103,6 +106,10 @@ class SseLink implements Link {
       if (done) return { code: 1006 };
       const blocks = (rest + value).split("\n\n");
       rest = blocks.pop() ?? "";
+      if (rest.length > MAX_REST) {
+        this.request?.abort();
+        return { code: 1006 };
+      }
       if (!signal.aborted) this.take(blocks);
     }
   }
@@ -140,15 +147,9 @@ class SseLink implements Link {
 
 /** The close code that a socket would have had. */
 function closeCode(status: number): number {
-  switch (adviceOnStatus(status)) {
-    case "sign_in":
-      return 4401;
-    case "retry":
-      return status === 429 ? 4429 : 4503;
-    default:
-      // One feed that this user may not follow must not end the others for good.
-      return 4503;
-  }
+  if (status === 401) return 4401;
+  // One feed that this user may not follow must not end the others for good.
+  return status === 429 ? 4429 : 4503;
 }
 
 function inId(feed: string): string {

@@ -1,7 +1,7 @@
 // A server, a network and a clock for tests: the same seed gives the same run.
 //
-// The server keeps lists: `Append` always adds its command, `Put` adds a key unless it is there already, and a
-// list that is closed refuses both. So a command that counted twice, or a prediction shown twice, can be seen.
+// The server keeps lists: `Append` always adds its command, `Pair` adds it in two events, `Put` adds a key unless it
+// is there already, and a list that is closed refuses all. So a command that counted twice, or a prediction shown twice, can be seen.
 
 import type { Command } from "../../src/command";
 import type { Model } from "../../src/model";
@@ -15,13 +15,19 @@ export const EPOCH = "epoch-1";
 
 /** Time that passes only when it is told to. */
 export class VirtualClock implements Clock {
-  time = 1_700_000_000_000;
+  /** What has passed, and what the clock on the wall says. */
+  time = 1_000_000;
+  wall = 1_700_000_000_000;
   private timers: { at: number; order: number; run: () => void }[] = [];
   private order = 0;
 
   constructor(private readonly dice: () => number) {}
 
   now(): number {
+    return Math.floor(this.wall);
+  }
+
+  elapsed(): number {
     return this.time;
   }
 
@@ -46,10 +52,25 @@ export class VirtualClock implements Clock {
       const next = this.timers[0];
       if (!next || next.at > until) break;
       this.timers.shift();
-      this.time = Math.max(this.time, next.at);
+      this.goTo(Math.max(this.time, next.at));
       next.run();
     }
-    this.time = until;
+    this.goTo(until);
+  }
+
+  /** The clock of a page, which ends with it. */
+  ofPage(isLive: () => boolean): Clock {
+    return {
+      now: () => this.now(),
+      elapsed: () => this.elapsed(),
+      random: () => this.random(),
+      after: (millis, run) => this.after(millis, () => isLive() && run()),
+    };
+  }
+
+  private goTo(time: number): void {
+    this.wall += time - this.time;
+    this.time = time;
   }
 }
 
@@ -74,6 +95,7 @@ export interface List {
 }
 
 function added(state: List, type: string, id: string, key: unknown): List {
+  if (type === "Pair") return { items: [...state.items, id, `${id} too`] };
   const item = type === "Put" ? `key ${key}` : id;
   return type === "Put" && state.items.includes(item) ? state : { items: [...state.items, item] };
 }
@@ -108,10 +130,19 @@ export class Server {
   take(action: Pick<Action, "feed" | "event_type" | "command_id" | "data">, user: string): Receipt {
     this.received += 1;
     const { feed, event_type, command_id, data } = action;
+    const before = this.logs.get(feed)?.length ?? 0;
     const known = this.ledger.get(command_id);
     const receipt = known ?? this.decide(feed, event_type, command_id, data ?? {}, user);
     this.ledger.set(command_id, receipt);
-    for (const link of this.links) if (link.user === user) link.tell([receipt]);
+    const tellReceipt = () => {
+      for (const link of this.links) if (link.user === user) link.tell([receipt]);
+    };
+    // Nobody has promised which of them comes first, nor that they come together.
+    if (this.received % 2 === 0) tellReceipt();
+    for (const event of this.logs.get(feed)?.slice(before) ?? []) {
+      for (const link of this.links) if (link.feeds.has(feed)) link.tell([event]);
+    }
+    if (this.received % 2 === 1) tellReceipt();
     return receipt;
   }
 
@@ -142,7 +173,8 @@ export class Server {
         break;
       }
       case "ping":
-        link.tell([{ type: "pong" }]);
+        // A sign of life.
+        link.tell([]);
         break;
       case "action":
         this.take(message, link.user);
@@ -167,27 +199,28 @@ export class Server {
     const before = this.items(feed);
     const after = added({ items: before }, type, id, (data as { key?: number }).key).items;
     if (after.length === before.length) return { ...receipt, outcome: "unchanged", sequence_numbers: [] };
-    this.position += 1;
-    const event: Event = {
-      type: "event",
-      feed,
-      epoch: EPOCH,
-      sequence_number: log.length + 1,
-      position: this.position,
-      event_type: "Added",
-      data: { item: after.at(-1) },
-      user_id: user,
-      username: user,
-      timestamp: "2026-01-19T12:00:00Z",
-      command_id: id,
-    };
-    this.logs.set(feed, [...log, event]);
-    for (const link of this.links) if (link.feeds.has(feed)) link.tell([event]);
+    const events = after.slice(before.length).map((item, n): Event => {
+      this.position += 1;
+      return {
+        type: "event",
+        feed,
+        epoch: EPOCH,
+        sequence_number: log.length + 1 + n,
+        position: this.position,
+        event_type: "Added",
+        data: { item },
+        user_id: user,
+        username: user,
+        timestamp: "2026-01-19T12:00:00Z",
+        command_id: id,
+      };
+    });
+    this.logs.set(feed, [...log, ...events]);
     return {
       ...receipt,
       outcome: "applied",
       position: this.position,
-      sequence_numbers: [event.sequence_number],
+      sequence_numbers: events.map(({ sequence_number }) => sequence_number),
     };
   }
 }
@@ -230,8 +263,8 @@ export class Network {
     let live = true;
     const due = { up: 0, down: 0 };
     const later = (direction: "up" | "down", run: () => void) => {
-      due[direction] = Math.max(due[direction], this.clock.now() + this.way());
-      this.clock.after(due[direction] - this.clock.now(), () => live && run());
+      due[direction] = Math.max(due[direction], this.clock.elapsed() + this.way());
+      this.clock.after(due[direction] - this.clock.elapsed(), () => live && run());
     };
     const server: ServerLink = {
       user,
@@ -266,8 +299,8 @@ export class Network {
     };
   }
 
-  /** Requests of a user: lost before or after the server, doubled, and late, each for itself. */
-  fetch(user: string): typeof fetch {
+  /** Requests of a user: lost before or after the server, doubled, and late, each for itself. Posts may not pass. */
+  fetch(user: string, posts: "pass" | "fail" = "pass"): typeof fetch {
     return (input, init) =>
       new Promise((resolve, reject) => {
         const lost = () => reject(new TypeError("the network has lost it"));
@@ -278,6 +311,7 @@ export class Network {
           const status = receipt ? 200 : 404;
           return this.clock.after(this.way(), () => resolve(Response.json(receipt ?? null, { status })));
         }
+        if (posts === "fail") return lost();
         const action: Action = JSON.parse(String(init?.body));
         const arrive = () => this.server.take(action, user);
         if (this.dice() < this.weather.doubled) this.clock.after(this.way() * 3, arrive);
@@ -290,27 +324,47 @@ export class Network {
   }
 }
 
+/** How a disk is: it may refuse, or not answer until it is fine again. */
+export interface Disk {
+  is: "fine" | "full" | "stuck";
+}
+
 /** A storage as one page has it: with the page it ends. */
 export class PageStorage implements Storage {
-  private gone = false;
+  gone = false;
 
-  constructor(private readonly shared: Storage) {}
+  constructor(
+    private readonly shared: Storage,
+    private readonly clock: VirtualClock,
+    private readonly disk: Disk,
+  ) {}
 
-  load(): Promise<Stored> {
-    return this.gone ? new Promise(() => {}) : this.shared.load();
+  async load(): Promise<Stored> {
+    await this.answer();
+    return this.shared.load();
   }
 
   async write(changes: Changes): Promise<void> {
     // The disk takes its time, and the page may not live to hear of it.
-    await quiet();
-    if (!this.gone) await this.shared.write(structuredClone(changes));
-    await quiet();
-    if (this.gone) await new Promise(() => {});
+    await this.turn();
+    await this.answer();
+    await this.shared.write(structuredClone(changes));
+    await this.turn();
+    await this.answer();
   }
 
-  close(): void {}
+  private turn(): Promise<void> {
+    return new Promise((resolve) => void this.clock.after(5, resolve));
+  }
 
-  crash(): void {
+  private async answer(): Promise<void> {
+    while (this.disk.is === "stuck") await this.turn();
+    if (this.gone) await new Promise(() => {});
+    if (this.disk.is === "full") throw new Error("the disk is full");
+  }
+
+  /** What is not written by now will not be. */
+  close(): void {
     this.gone = true;
   }
 }
@@ -344,10 +398,10 @@ export class Browser {
       tell: (message) => {
         if (!this.tabs.has(tab)) return;
         // In order, however late.
-        due = Math.max(due, this.clock.now() + 1 + this.dice() * 50);
+        due = Math.max(due, this.clock.elapsed() + 1 + this.dice() * 50);
         for (const other of this.tabs) {
           const hear = () => this.tabs.has(other) && other.hear(structuredClone(message));
-          if (other !== tab) this.clock.after(due - this.clock.now(), hear);
+          if (other !== tab) this.clock.after(due - this.clock.elapsed(), hear);
         }
       },
       close: () => {
@@ -359,6 +413,10 @@ export class Browser {
 }
 
 /** An intent that the server of this file understands. */
-export function intent(feed: string, what: "append" | number): Pick<Command, "feed" | "type" | "data"> {
-  return what === "append" ? { feed, type: "Append", data: {} } : { feed, type: "Put", data: { key: what } };
+export function intent(feed: string, what: What): Pick<Command, "feed" | "type" | "data"> {
+  if (typeof what === "number") return { feed, type: "Put", data: { key: what } };
+  return { feed, type: what === "pair" ? "Pair" : "Append", data: {} };
 }
+
+/** What to do with a list: a number is the key to put. */
+export type What = "append" | "pair" | number;

@@ -8,6 +8,8 @@ export interface Identity {
   /** A guest whom the server has made, or somebody who brought a token. */
   kind: "guest" | "member";
   token: string;
+  /** Where they belong. Two tenants may have users of one name. */
+  tenant: string;
   user: string;
   /** What to call them; nothing if they have no name. */
   name: string | undefined;
@@ -50,13 +52,17 @@ export function identityOf(kind: Identity["kind"], token: string): Identity | un
     const payload = token.split(".")[1] ?? "";
     const letters = atob(payload.replaceAll("-", "+").replaceAll("_", "/"));
     const bytes = Uint8Array.from(letters, (letter) => letter.charCodeAt(0));
-    const { sub, name, scope } = JSON.parse(new TextDecoder().decode(bytes));
-    if (typeof sub !== "string" || sub === "") return undefined;
+    const { sub: user, tenant, name, scope } = JSON.parse(new TextDecoder().decode(bytes));
+    if (!isName(user) || !isName(tenant)) return undefined;
     const scopes = typeof scope === "string" ? scope.split(" ").filter(Boolean) : [];
-    return { kind, token, user: sub, name: typeof name === "string" ? name : undefined, scopes };
+    return { kind, token, tenant, user, name: typeof name === "string" ? name : undefined, scopes };
   } catch {
     return undefined;
   }
+}
+
+function isName(claim: unknown): claim is string {
+  return typeof claim === "string" && claim !== "";
 }
 
 /** Whoever this tab was before, or a new guest. Throws if the server makes none. */

@@ -4,19 +4,19 @@ import { Button } from "../components/button";
 import { Notice } from "../components/notice";
 import { useFormat, useText } from "./i18n";
 import css from "./notices.module.css";
-import { arrival, durability, former, replaceGuest, type Session, session, settleFormer } from "./session";
+import { arrival, former, replaceGuest, type Session, session, settleFormer } from "./session";
 import { openSessionDialog } from "./session-dialog";
 import { useConnection } from "./store";
 import { useValue } from "./value";
 
 export function Notices() {
-  const { session: texts, notices } = useText();
+  const { session: texts } = useText();
   const current = useValue(session);
   return (
-    <div className={css.notices} role="status">
+    <div className={css.notices} role="status" data-testid="notices">
       {useValue(arrival) === "unreachable" && <Notice tone="warn">{texts.unreachable}</Notice>}
-      {useValue(durability) === "lost" && <Notice tone="warn">{notices.notKept}</Notice>}
       <FormerGuest />
+      {current && <NotKept session={current} />}
       {current && <Refused session={current} />}
     </div>
   );
@@ -26,9 +26,9 @@ export function Notices() {
 function FormerGuest() {
   const { notices } = useText();
   const format = useFormat();
-  const left = useValue(former);
-  if (!left) return null;
-  const count = left.commands.length;
+  const count = useValue(former);
+  const isGuest = useValue(session)?.identity.kind === "guest";
+  if (count === undefined || (count === 0 && !isGuest)) return null;
   const settle = (how: "send" | "discard") => () => void settleFormer(how);
   const actions =
     count === 0 ? (
@@ -42,10 +42,17 @@ function FormerGuest() {
       </>
     );
   return (
-    <Notice tone="neutral" actions={actions}>
-      {notices.replaced} {count > 0 && notices.left(format.number(count), count)}
+    <Notice tone="accent" actions={actions}>
+      {isGuest && notices.replaced} {count > 0 && notices.left(format.number(count), count)}
     </Notice>
   );
+}
+
+/** The browser keeps nothing; the client goes on, and tries again. */
+function NotKept({ session: { store } }: { session: Session }) {
+  const { notices } = useText();
+  if (useConnection(store).storage === "ok") return null;
+  return <Notice tone="warn">{notices.notKept}</Notice>;
 }
 
 /** The token is no longer taken, and no other could be had. */

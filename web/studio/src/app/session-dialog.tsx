@@ -1,6 +1,6 @@
 // Who somebody is, and how to be somebody else.
 
-import { createRef, type FormEvent, useState } from "react";
+import { createRef, type FormEvent, Fragment, useState } from "react";
 import { Badge } from "../components/badge";
 import { Button } from "../components/button";
 import { Code } from "../components/code";
@@ -13,6 +13,9 @@ import { shortName } from "./names";
 import { session, signIn, signOut } from "./session";
 import css from "./session-dialog.module.css";
 import { useValue } from "./value";
+
+/** What prints a token; it is not broken within its parts. */
+const COMMAND = ["sillage token", "--user ada", "--scope moderate"];
 
 const dialog = createRef<HTMLDialogElement>();
 
@@ -44,7 +47,7 @@ export function SessionDialog() {
     <Dialog title={texts.title} dialog={dialog}>
       {identity && <Who identity={identity} />}
       <TokenForm />
-      <div className={css.actions}>
+      <div className={css.end}>
         {identity?.kind === "member" && (
           <Button
             onClick={() => {
@@ -55,9 +58,7 @@ export function SessionDialog() {
             {texts.leave}
           </Button>
         )}
-        <Button look="quiet" onClick={close}>
-          {texts.close}
-        </Button>
+        <Button onClick={close}>{texts.close}</Button>
       </div>
     </Dialog>
   );
@@ -99,7 +100,14 @@ function TokenForm() {
   return (
     <form className={css.form} onSubmit={submit}>
       <p>
-        {texts.token} <Code>sillage token --user ada --scope moderate</Code>
+        {texts.token}{" "}
+        <Code>
+          {COMMAND.map((part) => (
+            <Fragment key={part}>
+              <span className={css.part}>{part}</span>{" "}
+            </Fragment>
+          ))}
+        </Code>
       </p>
       <Field
         label={texts.tokenLabel}

@@ -11,7 +11,12 @@ export type ConnectionStatus = Omit<Status, "pending">;
 
 const connection = createSlice({
   name: "connection",
-  initialState: { connection: "connecting", transport: undefined, sends: false } as ConnectionStatus,
+  initialState: {
+    connection: "connecting",
+    transport: undefined,
+    sends: false,
+    storage: "ok",
+  } as ConnectionStatus,
   reducers: {
     changed: {
       prepare: prepareAutoBatched<ConnectionStatus>(),
@@ -25,10 +30,10 @@ export function makeStore(client: Client) {
     reducer: { likes: likesReducer, outbox: outboxReducer, connection: connection.reducer },
     middleware: (defaults) => defaults().concat(likesMiddleware(client)),
   });
-  client.onStatus(({ connection: now, transport, sends }) => {
+  client.onStatus(({ pending: _, ...now }) => {
     const before = store.getState().connection;
-    if (before.connection === now && before.transport === transport && before.sends === sends) return;
-    store.dispatch(connection.actions.changed({ connection: now, transport, sends }));
+    const keys = Object.keys(now) as (keyof ConnectionStatus)[];
+    if (keys.some((key) => now[key] !== before[key])) store.dispatch(connection.actions.changed(now));
   });
   followOutbox(client, store.dispatch);
   return store;
@@ -40,7 +45,7 @@ export type State = ReturnType<Store["getState"]>;
 export const useStudioDispatch = useDispatch.withTypes<Store["dispatch"]>();
 export const useStudioSelector = useSelector.withTypes<State>();
 
-/** How the connection stands, for whoever is outside the pages that have a session. */
+/** How the connection and the storage stand, for whoever is outside the pages that have a session. */
 export function useConnection(store: Store): ConnectionStatus {
   return useSyncExternalStore(store.subscribe, () => store.getState().connection);
 }

@@ -7,7 +7,7 @@ import { useValue } from "./value";
 
 const SessionContext = createContext<Session | undefined>(undefined);
 
-/** A page for which one must be somebody. It begins anew when somebody else comes. */
+/** Parts of a page for which one must be somebody. They begin anew when somebody else comes. */
 export function withSession(Content: ComponentType): ComponentType {
   return function WithSession() {
     const { session: texts } = useText();

@@ -2,6 +2,7 @@ import type { ReactNode } from "react";
 import css from "./badge.module.css";
 import { classes } from "./classes";
 import { Icon, type IconName } from "./icon";
+import tones from "./tones.module.css";
 
 export type Tone = "neutral" | "accent" | "good" | "warn" | "bad";
 
@@ -15,7 +16,7 @@ export function Badge({
   children: ReactNode;
 }) {
   return (
-    <span className={classes(css.badge, css[tone])}>
+    <span className={classes(css.badge, tones[tone])}>
       {icon && <Icon name={icon} />}
       {children}
     </span>

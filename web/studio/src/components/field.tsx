@@ -11,7 +11,9 @@ export function Field({ label, error, ...rest }: Props) {
   const id = useId();
   return (
     <div className={css.field}>
-      <label htmlFor={id}>{label}</label>
+      <label className={css.label} htmlFor={id}>
+        {label}
+      </label>
       <textarea
         id={id}
         className={css.input}

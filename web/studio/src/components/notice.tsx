@@ -2,9 +2,10 @@ import type { ReactNode } from "react";
 import type { Tone } from "./badge";
 import { classes } from "./classes";
 import css from "./notice.module.css";
+import tones from "./tones.module.css";
 
 interface Props {
-  tone: Exclude<Tone, "accent" | "good">;
+  tone: Tone;
   children: ReactNode;
   /** What can be done about it. */
   actions?: ReactNode;
@@ -12,7 +13,7 @@ interface Props {
 
 export function Notice({ tone, children, actions }: Props) {
   return (
-    <div className={classes(css.notice, css[tone])}>
+    <div className={classes(css.notice, tones[tone])}>
       <div className={css.text}>{children}</div>
       {actions && <div className={css.actions}>{actions}</div>}
     </div>

@@ -48,7 +48,7 @@ export const fr: Dictionary = {
     newToken: "Utiliser un autre jeton",
     newGuest: "Devenir un nouvel invité",
     notKept:
-      "Ce navigateur ne permet de rien garder : ce qui n’est pas envoyé sera perdu à la fermeture de la page.",
+      "Ce navigateur ne garde rien pour l’instant. Vos clics sont envoyés malgré tout ; ils ne seraient perdus que si la page était fermée avant.",
   },
   notFound: {
     title: "Rien par ici",
@@ -94,7 +94,7 @@ export const fr: Dictionary = {
     atPosition: (n) => `à ${n}`,
     caughtUp: "à jour",
     behind: (n) => `${n} de retard`,
-    stopped: "arrêtée",
+    stopped: (why) => `arrêtée : ${why}`,
     failure: "Quelque chose a échoué en arrière-plan ; un redémarrage le répare :",
     destinations: "Destinations de la boîte d’envoi",
     needsOperate: "Un jeton avec cette portée montre où vont les événements du journal :",
@@ -154,7 +154,11 @@ export const fr: Dictionary = {
     connection: {
       title: "Connexion",
       offline: "Travailler hors ligne",
-      offlineHint: "Les clics sont gardés dans ce navigateur jusqu’à votre retour.",
+      hints: {
+        paused: "Les clics sont gardés dans ce navigateur jusqu’à votre retour.",
+        "needs-sign-in": "Les clics sont gardés dans ce navigateur jusqu’à votre reconnexion.",
+        stopped: "Les clics sont gardés dans ce navigateur. Rechargez la page pour vous reconnecter.",
+      },
       states: {
         connecting: "Connexion en cours…",
         connected: "Connecté",
@@ -183,14 +187,14 @@ export const fr: Dictionary = {
       count: (n, count) => `${n} ${many(count, "événement", "événements")}`,
       pause: "Pause",
       resume: "Reprendre",
-      held: (n) => `${n} retenus`,
+      held: (n, count) => `${n} ${many(count, "retenu", "retenus")}`,
       you: "vous",
       system: "le système",
       liked: (who) => `aimé par ${who}`,
       unliked: (who) => `n’est plus aimé par ${who}`,
       closed: (who) => `fermé par ${who}`,
       opened: (who) => `ouvert par ${who}`,
-      now: (n) => `maintenant ${n}`,
+      now: (n) => `maintenant ${n}`,
     },
   },
 };

@@ -9,6 +9,7 @@ import { Card } from "../../components/card";
 import { Code } from "../../components/code";
 import { EmptyState } from "../../components/empty-state";
 import { Notice } from "../../components/notice";
+import { Stack } from "../../components/page";
 import css from "./home.module.css";
 
 const ANSWERS = [200];
@@ -26,16 +27,18 @@ export function Destinations() {
   return (
     <Card title={home.destinations}>
       {operates ? (
-        <>
+        <Stack>
           {outcome === "refused" && <Notice tone="warn">{home.destinationsRefused}</Notice>}
           {outcome === "unreachable" && <Notice tone="bad">{home.unreachable}</Notice>}
           {outcome === "waiting" && <EmptyState>{home.states.waiting}</EmptyState>}
-          <ul className={css.rows}>
-            {value?.destinations.map((destination) => (
-              <Row key={destination.name} destination={destination} />
-            ))}
-          </ul>
-        </>
+          {value && (
+            <ul className={css.rows}>
+              {value.destinations.map((destination) => (
+                <Row key={destination.name} destination={destination} />
+              ))}
+            </ul>
+          )}
+        </Stack>
       ) : (
         <p className={css.soft}>
           {home.needsOperate} <Code>{OPERATE}</Code>
@@ -50,12 +53,14 @@ function Row({ destination }: { destination: wire.Destination }) {
   const format = useFormat();
   const { name, position, mode, retrying, parked, last_error } = destination;
   return (
-    <li className={css.row}>
+    <li className={css.row} data-testid="destination">
       <Code>{name}</Code>
       <span className={css.soft}>{home.atPosition(format.number(position))}</span>
-      <Badge tone={mode === "running" ? "good" : "warn"}>{home.modes[mode]}</Badge>
-      {retrying > 0 && <Badge tone="warn">{home.retrying(format.number(retrying))}</Badge>}
-      {parked > 0 && <Badge tone="bad">{home.parked(format.number(parked))}</Badge>}
+      <span className={css.badges}>
+        <Badge tone={mode === "running" ? "good" : "warn"}>{home.modes[mode]}</Badge>
+        {retrying > 0 && <Badge tone="warn">{home.retrying(format.number(retrying))}</Badge>}
+        {parked > 0 && <Badge tone="bad">{home.parked(format.number(parked))}</Badge>}
+      </span>
       {last_error && (
         <p className={css.error}>
           {home.lastError} {last_error}

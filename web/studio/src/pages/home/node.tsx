@@ -94,7 +94,7 @@ function Facts({ node }: { node: wire.Readiness }) {
 function ViewBadge({ view, head }: { view: wire.ViewStatus; head: number }) {
   const { home } = useText();
   const format = useFormat();
-  if (view.stopped) return <Badge tone="bad">{`${home.stopped}: ${view.stopped}`}</Badge>;
+  if (view.stopped) return <Badge tone="bad">{home.stopped(view.stopped)}</Badge>;
   const behind = head - view.position;
   if (behind > 0) return <Badge tone="warn">{home.behind(format.number(behind))}</Badge>;
   return (

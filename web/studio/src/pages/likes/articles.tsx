@@ -1,4 +1,4 @@
-import { likesFeed } from "@sillage/client/likes";
+import { likesFeed, targetOf } from "@sillage/client/likes";
 import { type LikesRefusal, selectLikes, uiLikesUnwatched, uiLikesWatched } from "@sillage/client/redux";
 import { useEffect } from "react";
 import { useFormat, useText } from "../../app/i18n";
@@ -44,13 +44,13 @@ function Article({ id }: { id: ArticleId }) {
       <div className={css.actions}>
         <Heart targetId={id} title={title ?? id} likes={likes} />
         {likes.pending > 0 && (
-          <span data-testid={`pending-${id}`}>
+          <span className={css.pending} data-testid={`pending-${id}`}>
             <Badge icon="clock">{texts.waiting(format.number(likes.pending))}</Badge>
           </span>
         )}
         {identity.scopes.includes(MODERATE) && <Moderation id={id} title={title ?? id} />}
+        <Refusal id={id} refusal={likes.refusal} />
       </div>
-      <Refusal id={id} refusal={likes.refusal} />
     </article>
   );
 }
@@ -82,7 +82,13 @@ function Refusal({ id, refusal }: { id: ArticleId; refusal: LikesRefusal | null 
 
 /** In the words of the page; in those of the server for a code that the page does not know. */
 export function reasonOf({ code, message }: LikesRefusal, reasons: Record<string, string>): string {
-  return reasons[code] ?? message;
+  return (Object.hasOwn(reasons, code) && reasons[code]) || message;
+}
+
+/** What the article of a feed is called; its id if it is not on the page. */
+export function nameOf(feed: string, articles: Record<string, string[]>): string {
+  const id = targetOf(feed);
+  return (Object.hasOwn(articles, id) && articles[id]?.[0]) || id;
 }
 
 /** For moderators: no more likes, or likes again. Refusals can be tried with it. */

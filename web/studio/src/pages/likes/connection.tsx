@@ -1,4 +1,4 @@
-import { useFormat, useText } from "../../app/i18n";
+import { useText } from "../../app/i18n";
 import { network } from "../../app/offline";
 import { setNetwork } from "../../app/session";
 import { type ConnectionStatus, useStudioSelector } from "../../app/store";
@@ -18,14 +18,13 @@ const TONES: Record<ConnectionStatus["connection"], Tone> = {
 
 /** How this tab is connected, which tab sends, and the switch to work offline. */
 export function ConnectionBar() {
-  const { connection: texts, outbox } = useText().likes;
-  const format = useFormat();
+  const { connection: texts } = useText().likes;
   const chosen = useValue(network);
-  const { connection, transport, sends } = useStudioSelector((state) => state.connection);
-  const waiting = useStudioSelector((state) => state.outbox.waiting);
+  const { connection, transport, sends, storage } = useStudioSelector((state) => state.connection);
   const state = chosen === "offline" ? "paused" : connection;
   const sender = `${sends ? texts.thisTab : texts.otherTab} ${transport ? texts.transports[transport] : ""}`;
-  const hints = { connected: sender, paused: texts.offlineHint } as Partial<Record<typeof state, string>>;
+  const { waiting } = texts;
+  const hints = { ...texts.hints, connecting: waiting, connected: sender, offline: waiting };
   return (
     <section className={css.bar} aria-label={texts.title}>
       <Switch
@@ -35,6 +34,7 @@ export function ConnectionBar() {
         testId="offline-switch"
       />
       <span
+        className={css.state}
         role="status"
         data-testid="connection"
         data-connection={state}
@@ -43,10 +43,7 @@ export function ConnectionBar() {
       >
         <Badge tone={TONES[state]}>{texts.states[state]}</Badge>
       </span>
-      <p className={css.hint}>{hints[state] ?? texts.waiting}</p>
-      <p className={css.hint} data-testid="waiting">
-        {waiting === 0 ? outbox.settled : outbox.waiting(format.number(waiting))}
-      </p>
+      {(storage === "ok" || state === "connected") && <p className={css.hint}>{hints[state]}</p>}
     </section>
   );
 }

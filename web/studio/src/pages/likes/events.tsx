@@ -1,5 +1,4 @@
 import type { wire } from "@sillage/client";
-import { targetOf } from "@sillage/client/likes";
 import { memo, useEffect, useState, useSyncExternalStore } from "react";
 import { type Format, useFormat, useText } from "../../app/i18n";
 import type { Dictionary } from "../../app/i18n/en";
@@ -10,14 +9,16 @@ import { Card } from "../../components/card";
 import { EmptyState } from "../../components/empty-state";
 import { Icon } from "../../components/icon";
 import { ScrollList } from "../../components/list";
+import { nameOf } from "./articles";
 import { EventLog } from "./event-log";
 import css from "./rows.module.css";
 
 type Texts = Dictionary["likes"]["events"];
+type Articles = Dictionary["likes"]["article"];
 
 /** The events of the articles as they arrive, newest first. */
 export function Events() {
-  const { events: texts } = useText().likes;
+  const { article, events: texts } = useText().likes;
   const format = useFormat();
   const { client } = useSession();
   const [log] = useState(() => new EventLog((run) => requestAnimationFrame(run)));
@@ -33,8 +34,8 @@ export function Events() {
   return (
     <Card title={texts.title} aside={button}>
       <p className={css.count} data-testid="event-count">
-        {arrived > 0 && texts.count(format.number(arrived), arrived)}
-        {held > 0 && ` · ${texts.held(format.number(held))}`}
+        {texts.count(format.number(arrived), arrived)}
+        {held > 0 && ` · ${texts.held(format.number(held), held)}`}
       </p>
       {events.length === 0 ? (
         <EmptyState>{texts.empty}</EmptyState>
@@ -45,6 +46,7 @@ export function Events() {
               key={`${event.epoch}:${event.position}`}
               event={event}
               me={client.user}
+              articles={article}
               texts={texts}
               format={format}
             />
@@ -58,12 +60,13 @@ export function Events() {
 interface RowProps {
   event: wire.Event;
   me: string;
+  articles: Articles;
   texts: Texts;
   format: Format;
 }
 
 /** An event never changes, so its row is drawn once. */
-const Row = memo(function Row({ event, me, texts, format }: RowProps) {
+const Row = memo(function Row({ event, me, articles, texts, format }: RowProps) {
   const { feed, sequence_number, timestamp, user_id, username } = event;
   const who = user_id === me ? texts.you : shortName(username ?? user_id ?? texts.system);
   return (
@@ -72,7 +75,7 @@ const Row = memo(function Row({ event, me, texts, format }: RowProps) {
         {format.exactTime(timestamp)}
       </time>
       <span className={css.what}>
-        <strong>{targetOf(feed)}</strong> {factOf(event, who, texts, format)}
+        <strong>{nameOf(feed, articles)}</strong> {factOf(event, who, texts, format)}
       </span>
       <span className={css.number}>#{format.number(sequence_number)}</span>
     </li>

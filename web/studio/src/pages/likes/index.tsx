@@ -6,18 +6,24 @@ import { ConnectionBar } from "./connection";
 import { Events } from "./events";
 import { OutboxCard } from "./outbox";
 
-export default withSession(function LikesPage() {
+export default function LikesPage() {
   const { likes } = useText();
   return (
     <Page title={likes.title} lead={likes.lead}>
-      <ConnectionBar />
-      <Columns>
-        <Articles />
-        <Stack>
-          <OutboxCard />
-          <Events />
-        </Stack>
-      </Columns>
+      <Parts />
     </Page>
   );
-});
+}
+
+const Parts = withSession(() => (
+  <>
+    <ConnectionBar />
+    <Columns>
+      <Articles />
+      <Stack>
+        <OutboxCard />
+        <Events />
+      </Stack>
+    </Columns>
+  </>
+));

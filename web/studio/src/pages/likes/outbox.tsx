@@ -1,4 +1,3 @@
-import { targetOf } from "@sillage/client/likes";
 import { useFormat, useText } from "../../app/i18n";
 import { type EntryState, type OutboxEntry, selectEntries } from "../../app/outbox";
 import { useStudioSelector } from "../../app/store";
@@ -8,7 +7,7 @@ import { Code } from "../../components/code";
 import { EmptyState } from "../../components/empty-state";
 import type { IconName } from "../../components/icon";
 import { ScrollList } from "../../components/list";
-import { reasonOf } from "./articles";
+import { nameOf, reasonOf } from "./articles";
 import css from "./rows.module.css";
 
 const LOOKS: Record<EntryState, { tone: Tone; icon: IconName }> = {
@@ -21,9 +20,12 @@ const LOOKS: Record<EntryState, { tone: Tone; icon: IconName }> = {
 /** The commands of this visit, and those that outlived the one before, newest first. */
 export function OutboxCard() {
   const { outbox } = useText().likes;
+  const format = useFormat();
   const entries = useStudioSelector(selectEntries);
+  const waiting = useStudioSelector((state) => state.outbox.waiting);
+  const summary = waiting === 0 ? outbox.settled : outbox.waiting(format.number(waiting));
   return (
-    <Card title={outbox.title}>
+    <Card title={outbox.title} aside={entries.length > 0 && <p className={css.count}>{summary}</p>}>
       {entries.length === 0 ? (
         <EmptyState>{outbox.empty}</EmptyState>
       ) : (
@@ -38,7 +40,7 @@ export function OutboxCard() {
 }
 
 function Row({ entry: { feed, type, at, state, reason } }: { entry: OutboxEntry }) {
-  const { outbox, reasons } = useText().likes;
+  const { article, outbox, reasons } = useText().likes;
   const format = useFormat();
   const { tone, icon } = LOOKS[state];
   return (
@@ -47,7 +49,7 @@ function Row({ entry: { feed, type, at, state, reason } }: { entry: OutboxEntry 
         {format.time(at)}
       </time>
       <span className={css.what}>
-        <Code>{type}</Code> {targetOf(feed)}
+        <Code>{type}</Code> {nameOf(feed, article)}
       </span>
       <Badge tone={tone} icon={icon}>
         {outbox.states[state]}

@@ -1,0 +1,246 @@
+// What a feed shows, and when it asks the server for more.
+
+import { expect, test, vi } from "vitest";
+import type { Command, Model } from "../src";
+import { type Likes, likes } from "../src/likes";
+import type { ClientMessage, ServerMessage } from "../src/transport";
+import type { Receipt } from "../src/wire";
+import { event, Hand, Scene } from "./support/scene";
+import { Browser, intent, type List, lists, quiet } from "./support/simulation";
+
+/** A client that follows `list-a` on a server in the test's hand, which has said where the list ends. */
+async function following(options: { model?: Model<List>; transport?: "sse" | "websocket" } = {}) {
+  const scene = new Scene();
+  const server = new Hand("opens", options.transport);
+  const client = scene.client({
+    transports: [server.open],
+    models: [options.model ?? lists],
+    fetch: async () => new Response(null, { status: 202 }),
+  });
+  const list = client.follow<List>("list-a");
+  await scene.clock.pass(100);
+  server.subscribed(0);
+  server.sent.length = 0;
+  const own = (sequence: number, { commandId }: Command, item = commandId) =>
+    event(sequence, { user_id: "alice", command_id: commandId, data: { item } });
+  const receipt = ({ commandId }: Command, ...sequence_numbers: number[]): Receipt => {
+    const outcome = sequence_numbers.length > 0 ? "applied" : "unchanged";
+    return { type: "receipt", feed: "list-a", command_id: commandId, outcome, sequence_numbers, position: 9 };
+  };
+  const batch = (current_sequence: number, ...events: ReturnType<typeof event>[]): ServerMessage => {
+    return { type: "sync_batch", feed: "list-a", events, current_sequence, has_more: false };
+  };
+  const syncs = () => server.sent.filter(({ type }) => type === "sync").length;
+  return { scene, server, client, list, own, receipt, batch, syncs };
+}
+
+const pair = (command: Command) => [command.commandId, `${command.commandId} too`];
+
+test("of a command with several events nothing is shown before the last: the receipt comes first", async () => {
+  const { client, list, server, own, receipt } = await following();
+  const { command, confirmed } = client.send(intent("list-a", "pair"));
+  server.tell(receipt(command, 1, 2));
+  server.tell(own(1, command));
+  expect([list.state.items, list.confirmed.items]).toEqual([pair(command), []]);
+  server.tell(own(2, command, pair(command)[1]));
+  expect([list.state.items, list.confirmed.items, list.pending]).toEqual([pair(command), pair(command), []]);
+  expect(await confirmed).toMatchObject({ sequenceNumbers: [1, 2] });
+});
+
+test("… or an event comes first, and the receipt after it", async () => {
+  const { client, list, server, own, receipt } = await following();
+  const { command } = client.send(intent("list-a", "pair"));
+  server.tell(own(1, command));
+  expect([list.state.items, list.confirmed.items]).toEqual([pair(command), []]);
+  server.tell(receipt(command, 1, 2));
+  expect([list.state.items, list.confirmed.items]).toEqual([pair(command), []]);
+  server.tell(own(2, command, pair(command)[1]));
+  expect([list.state.items, list.confirmed.items]).toEqual([pair(command), pair(command)]);
+});
+
+test("… or no receipt comes, but the event of another command", async () => {
+  const { client, list, server, own } = await following();
+  const { command, confirmed } = client.send(intent("list-a", "pair"));
+  server.tell(own(1, command));
+  server.tell(own(2, command, pair(command)[1]));
+  expect(list.confirmed.items).toEqual([]);
+  server.tell(event(3));
+  expect(list.state.items).toEqual([...pair(command), "item 3"]);
+  expect(await confirmed).toEqual({
+    commandId: command.commandId,
+    outcome: "applied",
+    sequenceNumbers: [1, 2],
+    position: 2,
+  });
+});
+
+test("… or nothing at all: then the client asks where the feed ends", async () => {
+  const { client, list, server, own, batch, syncs } = await following();
+  const { command } = client.send(intent("list-a", "pair"));
+  server.tell(own(1, command));
+  expect(syncs()).toBe(1);
+  server.tell(batch(2));
+  expect([list.state.items, list.confirmed.items]).toEqual([pair(command), []]);
+  server.tell(own(2, command, pair(command)[1]));
+  expect([list.state.items, list.confirmed.items]).toEqual([pair(command), pair(command)]);
+  expect([syncs(), client.status.pending]).toEqual([1, 0]);
+});
+
+test("a stream cannot be asked: what came together is all", async () => {
+  const { client, list, server, own } = await following({ transport: "sse" });
+  const { command } = client.send(intent("list-a", "pair"));
+  server.tell(own(1, command), own(2, command, pair(command)[1]));
+  expect([list.confirmed.items, list.pending]).toEqual([pair(command), []]);
+});
+
+test("an answer about the end of a feed answers exactly the question that was asked for it", async () => {
+  const { client, list, server, receipt, batch, syncs } = await following();
+  const one = client.send(intent("list-a", 1)).command;
+  server.tell(receipt(one));
+  expect(syncs()).toBe(1);
+  // This one is decided after the question: the answer may be older.
+  const two = client.send(intent("list-a", 2)).command;
+  server.tell(receipt(two));
+  expect(syncs(), "one question at a time").toBe(1);
+  server.tell(batch(0));
+  expect(list.pending.map(({ commandId }) => commandId)).toEqual([two.commandId]);
+  expect(syncs()).toBe(2);
+  server.tell(batch(2), event(1), event(2));
+  expect([list.pending, list.state.items]).toEqual([[], ["item 1", "item 2"]]);
+  expect(syncs()).toBe(2);
+});
+
+test("however many commands change nothing, the questions are few", async () => {
+  const { client, list, server, receipt, batch, syncs } = await following();
+  for (let n = 0; n < 500; n++) server.tell(receipt(client.send(intent("list-a", n)).command));
+  expect(syncs()).toBe(1);
+  server.tell(batch(0));
+  server.tell(batch(0));
+  expect([syncs(), list.pending.length]).toEqual([2, 0]);
+});
+
+test("the events of a batch are taken, and a hole in it is filled", async () => {
+  const { list, server, batch, scene } = await following();
+  server.tell(batch(2, event(1), event(2)));
+  expect(list.state.items).toEqual(["item 1", "item 2"]);
+  server.tell(batch(4, event(4)));
+  expect(list.state.items).toEqual(["item 1", "item 2"]);
+  await scene.clock.pass(1_000);
+  expect(server.sent.at(-1)).toMatchObject({ type: "subscribe", last_sequence: 2 });
+});
+
+test("a snapshot stands for what was before it, if the model can take it", async () => {
+  const model = { ...lists, snapshot: (state: unknown) => ({ items: (state as { all: string[] }).all }) };
+  const { list, server } = await following({ model });
+  server.subscribed(3);
+  server.tell({ type: "snapshot", feed: "list-a", sequence_number: 2, state: { all: ["a", "b"] } });
+  expect(list.state.items, "not before its end").toEqual([]);
+  server.tell(event(3));
+  expect([list.state.items, list.sequence]).toEqual([["a", "b", "item 3"], 3]);
+  server.tell({ type: "snapshot", feed: "list-a", sequence_number: 2, state: { all: ["a", "b"] } });
+  server.tell(event(4));
+  expect(list.sequence, "one that is old is passed over").toBe(4);
+  const { list: other, server: another } = await following();
+  another.tell({ type: "snapshot", feed: "list-a", sequence_number: 2, state: { all: ["a", "b"] } });
+  expect(other.sequence).toBe(0);
+});
+
+test("a feed that is refused for now is asked for again when the server wants it, any other is not", async () => {
+  const { scene, server } = await following();
+  const subscribes = () => server.sent.filter(({ type }) => type === "subscribe").length;
+  server.error("rate_limited", { type: "subscribe", feed: "list-a" }, 3);
+  await scene.clock.pass(2_900);
+  expect(subscribes()).toBe(0);
+  await scene.clock.pass(200);
+  expect(subscribes()).toBe(1);
+  server.error("rate_limited", { type: "sync", feed: "list-a" });
+  await scene.clock.pass(1_000);
+  expect(subscribes(), "a question that was not answered is asked another way").toBe(2);
+  server.error("not_found", { type: "subscribe", feed: "list-a" });
+  await scene.clock.pass(15_000);
+  expect(subscribes()).toBe(2);
+});
+
+test("a question that is refused for good can be asked again when there is another reason", async () => {
+  const { client, list, server, receipt, batch, syncs } = await following();
+  server.tell(receipt(client.send(intent("list-a", 1)).command));
+  server.error("internal_of_tomorrow" as "internal", { type: "sync", feed: "list-a" });
+  expect(syncs()).toBe(1);
+  server.tell(receipt(client.send(intent("list-a", 2)).command));
+  expect(syncs()).toBe(2);
+  server.tell(batch(0));
+  expect(list.pending).toEqual([]);
+});
+
+test("a baseline without a number is none", async () => {
+  const scene = new Scene();
+  const server = new Hand();
+  const baseline = async () => ({ sequence: Number.NaN, state: { items: ["nonsense"] } });
+  const client = scene.client({ transports: [server.open], models: [{ ...lists, baseline }] });
+  const list = client.follow<List>("list-a");
+  await scene.clock.pass(100);
+  expect(server.sent).toEqual([{ type: "subscribe", feed: "list-a" }]);
+  server.subscribed(1);
+  server.tell(event(1));
+  expect([list.state.items, list.sequence]).toEqual([["item 1"], 1]);
+});
+
+test("a command that is heard of after its event leaves with it", async () => {
+  const scene = new Scene();
+  const browser = new Browser(scene.clock, scene.dice);
+  const other = browser.open("", () => {});
+  other.stand(() => {});
+  const server = new Hand();
+  const client = scene.client({ transports: [server.open], tabs: browser.open });
+  const list = client.follow<List>("list-a");
+  await scene.clock.pass(100);
+  const commandId = "018bcfe5-0000-7000-8000-000000000001";
+  const command = { ...intent("list-a", "append"), commandId, createdAt: scene.clock.now() };
+  const its = { user_id: "alice", command_id: commandId, data: { item: commandId } };
+  server.subscribed(2);
+  server.tell(event(1, its));
+  other.tell({ kind: "added", commands: [command], where: "stored" });
+  await scene.clock.pass(100);
+  expect([list.state.items, list.confirmed.items]).toEqual([[commandId], []]);
+  server.tell(event(2));
+  expect([list.state.items, list.pending]).toEqual([[commandId, "item 2"], []]);
+});
+
+test("a baseline is where a feed begins, unless it is none", async () => {
+  for (const [answer, expected] of [
+    [
+      { count: 12, me: true, version: 43 },
+      { count: 12, me: true, version: 43 },
+    ],
+    [{ count: null, me: true, version: 43 }, likes.initial],
+    [{ count: 12, me: true }, likes.initial],
+    ["<html>", likes.initial],
+  ] as const) {
+    const scene = new Scene();
+    const server = new Hand();
+    const fetch = async () => new Response(JSON.stringify(answer));
+    const client = scene.client({ models: [likes], transports: [server.open], fetch });
+    const article = client.follow<Likes>("like-article-1");
+    await scene.clock.pass(100);
+    expect(article.state).toEqual(expected);
+    const since = expected.version > 0 ? { last_sequence: 43 } : {};
+    expect(server.sent).toEqual([{ type: "subscribe", feed: "like-article-1", ...since }]);
+  }
+});
+
+test("a feed that nobody follows any more is left", async () => {
+  const { server, list } = await following();
+  list.close();
+  list.close();
+  expect(server.sent).toEqual([{ type: "unsubscribe", feed: "list-a" }] satisfies ClientMessage[]);
+});
+
+test("a message that cannot be taken does not keep the next from being heard", async () => {
+  const { server, list, client } = await following();
+  const log = vi.spyOn(console, "error").mockImplementation(() => {});
+  server.tell(null as unknown as ServerMessage, event(1));
+  expect([list.state.items, log.mock.calls.length]).toEqual([["item 1"], 1]);
+  log.mockRestore();
+  await quiet();
+  expect(client.status.connection).toBe("connected");
+});
