@@ -8,11 +8,13 @@ use sillage_kernel::{StreamName, Tenant, Timestamp, Version};
 use sillage_runtime::history::{Fold, HistoryError};
 use sillage_runtime::{ContentKey, StateAt, Until};
 use sillage_server::systems;
+use sillage_store::event_store::journal::Progress;
 use sillage_store::event_store::journal::events::Found;
 
 use super::Failure;
 use super::data::Data;
 use super::events::events_from;
+use super::progress::Teller;
 
 #[derive(Args)]
 pub(crate) struct State {
@@ -41,13 +43,17 @@ pub(crate) fn run(state: State) -> Result<(), Failure> {
     let deciders = systems::deciders(ContentKey([0; 32]));
     let mut fold = Fold::new(&deciders, &stream, until)?;
     let mut events = events_from(&data, None)?;
-    let failed: Option<HistoryError> = events.run(|Found { event, .. }| {
+    let (total_bytes, mut teller) = (events.total_bytes()?, Teller::new("replaying"));
+    let failed: Option<HistoryError> = events.run(|Found { at, event, .. }| {
+        let done_bytes = at.get();
+        teller.tell(Progress { done_bytes, total_bytes: total_bytes.max(done_bytes) });
         if event.stream != stream || event.tenant != tenant {
             return ControlFlow::Continue(());
         }
         let event = deciders.upcasters().newest(&event).unwrap_or(event);
         fold.add(&event).map_or_else(ControlFlow::Break, ControlFlow::Continue)
     })?;
+    drop(teller);
     if let Some(error) = failed {
         return Err(error.into());
     }
