@@ -7,6 +7,8 @@
 mod heads;
 mod index;
 mod replay;
+pub mod verify;
+pub mod walk;
 mod writer;
 
 use std::ops::ControlFlow;
@@ -18,8 +20,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-pub use sillage_journal::{AcceptLoss, Disk, Error as LogError, Progress, RealDisk, Recovered};
-use sillage_journal::{Address, DEFAULT_SEGMENT_BYTES, Journal, Opened, Reader};
+pub use sillage_journal::{
+    AcceptLoss, Address, Boundary, Damage, Disk, End, Error as LogError, Progress, RealDisk, Recovered,
+};
+use sillage_journal::{DEFAULT_SEGMENT_BYTES, Journal, Opened, Reader};
 use sillage_kernel::{Epoch, Event, Filter, Position, StreamName, Tenant, Timestamp, Version};
 use tokio::sync::{oneshot, watch};
 
@@ -66,13 +70,16 @@ impl Kind {
 }
 
 /// How a lease stands in the log.
-#[derive(Clone, Serialize, Deserialize)]
-struct LeaseRecord {
-    name: Box<str>,
-    owner: Box<str>,
-    lease: Lease,
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeaseRecord {
+    /// Which lease.
+    pub name: Box<str>,
+    /// Who holds it.
+    pub owner: Box<str>,
+    /// As which change of hands.
+    pub lease: Lease,
     /// Microseconds since 1970.
-    until: i64,
+    pub until: i64,
 }
 
 impl From<(&str, &str, Lease, Timestamp)> for LeaseRecord {

@@ -5,4 +5,6 @@
 
 mod codec;
 mod journal;
+mod verify;
 mod views;
+mod walk;
