@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::ws::Utf8Bytes;
 use sillage_kernel::wire::{EventMessage, ReceiptMessage};
-use sillage_kernel::{Epoch, Event, Filter, Reaction, Reactor, StreamName, Tenant, UserId};
+use sillage_kernel::{Epoch, Event, Filter, Reach, Reaction, Reactor, StreamName, Tenant, UserId};
 use sillage_runtime::{ReceiptSink, Settled, station};
 use sillage_store::EventStore;
 
@@ -181,6 +181,10 @@ impl Reactor for Hub {
 
     fn filter(&self) -> Filter {
         Filter::People
+    }
+
+    fn reach(&self) -> Reach {
+        Reach::Inside
     }
 
     /// Confirms an event when its feed holds it and everybody who follows has been woken. Whoever is slow is

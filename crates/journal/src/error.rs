@@ -39,7 +39,7 @@ pub enum Error {
     },
     /// The file system refused. From [`Writer::commit`](crate::Writer::commit): nothing of the group was kept;
     /// when the cause has gone (a full disk), stage the group again. Elsewhere: try again, or tell the operator.
-    #[error("cannot {doing}")]
+    #[error("cannot {doing}: {source}")]
     Io {
         /// What was being done.
         doing: &'static str,
@@ -48,7 +48,7 @@ pub enum Error {
     },
     /// The group may or may not have become durable, and the writer is poisoned. Answer nobody; open the log
     /// again and look whether the group is in it.
-    #[error("the outcome of the commit is unknown: cannot {doing}")]
+    #[error("the outcome of the commit is unknown: cannot {doing}: {source}")]
     OutcomeUnknown {
         /// What was being done.
         doing: &'static str,
@@ -83,7 +83,7 @@ pub enum Error {
     #[error("a batch is still open")]
     BatchOpen,
     /// The caller's callback refused a batch. The cause is the caller's own; the log is as it was.
-    #[error("the batch at {at} was refused during replay")]
+    #[error("the batch at {at} was refused during replay: {source}")]
     Replay {
         /// Where the batch begins.
         at: Address,

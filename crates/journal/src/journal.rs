@@ -166,6 +166,23 @@ impl Journal {
         Ok(SegmentHeader::decode(&header).ok().map(|header| header.log_id))
     }
 
+    /// The files in `dir` that hold the log up to a boundary, and how many bytes of each; without any batch, the
+    /// header.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn files(dir: &Path, disk: &dyn Disk, to: Boundary) -> Result<Vec<(PathBuf, u64)>, Error> {
+        let end = to.at.max(FIRST.after(SEGMENT_HEADER_BYTES));
+        let mut bases = list_segments(disk, dir)?;
+        bases.retain(|base| *base < end);
+        let ends = bases.iter().skip(1).copied().chain([end]);
+        Ok(bases
+            .iter()
+            .zip(ends)
+            .map(|(&base, end)| (segment_path(dir, base), end.offset_from(base)))
+            .collect())
+    }
+
     /// The file in `dir` that an address lies in, and the offset in it.
     ///
     /// # Errors

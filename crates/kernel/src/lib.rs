@@ -23,7 +23,7 @@ pub use command::{Actor, CommandId, ContentHash, Envelope, InvalidField, Outcome
 pub use decider::{Context, Decider, Decision, DomainCommand, Expected, SideEntry};
 pub use event::{Checksum, DecodeError, Digest, DomainEvent, Event, EventId, Metadata, NewEvent};
 pub use ids::{Epoch, InvalidName, LogPosition, Position, StreamName, Tenant, UserId, Version};
-pub use reactor::{Failed, Failure, Reaction, Reactor};
+pub use reactor::{Failed, Failure, Reach, Reaction, Reactor};
 pub use time::Timestamp;
 pub use upcasting::{Upcast, Upcaster, Upcasters};
 pub use view::{Filter, Rows, View, ViewError};

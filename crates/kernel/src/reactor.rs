@@ -24,9 +24,24 @@ pub trait Reactor: Send + Sync + 'static {
         event.stream.as_str().into()
     }
 
+    /// How far it reaches; unless it says otherwise, outside.
+    fn reach(&self) -> Reach {
+        Reach::Outside
+    }
+
     /// Acts on the events, which come in the order of the log. `Ok` confirms them all. When one fails, those
     /// before it are confirmed and those after it have not been touched.
     fn react<'a>(&'a self, events: &'a [Arc<Event>]) -> Reaction<'a>;
+}
+
+/// How far a reactor reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// What it does is gone with the process, so doing it again harms nobody.
+    Inside,
+    /// It acts on the world. When the log begins a new epoch it waits until an operator has looked, since what it
+    /// would do may have been done in the old one.
+    Outside,
 }
 
 /// One of the events could not be handled.

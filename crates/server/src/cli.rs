@@ -1,7 +1,10 @@
 //! The command line: one module for each command.
 
+pub(crate) mod backup;
 mod data;
+pub(crate) mod epoch;
 mod progress;
+pub(crate) mod restore;
 pub(crate) mod serve;
 pub(crate) mod token;
 pub(crate) mod verify;
@@ -29,4 +32,10 @@ pub(crate) enum Command {
     Token(token::Token),
     /// Check the log: its bytes, its numbers, its checksums, its index; also while the server runs.
     Verify(verify::Verify),
+    /// Save the log into a new folder; also while the server runs.
+    Backup(backup::Backup),
+    /// Take a backup back into an empty data folder, as a log of a new epoch.
+    Restore(restore::Restore),
+    /// Change the identity of the log.
+    Epoch(epoch::Epoch),
 }

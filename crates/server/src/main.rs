@@ -17,6 +17,9 @@ fn main() -> ExitCode {
         Command::Serve(serve) => cli::serve::run(serve),
         Command::Token(token) => cli::token::run(token),
         Command::Verify(verify) => cli::verify::run(verify),
+        Command::Backup(backup) => cli::backup::run(backup),
+        Command::Restore(restore) => cli::restore::run(restore),
+        Command::Epoch(epoch) => cli::epoch::run(epoch),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -87,7 +87,7 @@ pub enum NodeError {
         source: std::io::Error,
     },
     /// The log cannot be opened; the message says what to do.
-    #[error("the log in {path} cannot be opened: {source}")]
+    #[error("the log in {path} cannot be opened: {source}{}", what_to_do(source))]
     Log {
         /// Which folder.
         path: PathBuf,
@@ -111,6 +111,19 @@ pub enum NodeError {
         /// What the system says.
         source: std::io::Error,
     },
+}
+
+/// What an operator does about a log that cannot be opened, if the error itself does not say it.
+fn what_to_do(error: &LogError) -> &'static str {
+    match error {
+        LogError::Locked => "; another process uses it: stop that one, or name another folder with --data",
+        LogError::Damaged { .. } => {
+            "; look at all of it with `sillage verify`, and restore a backup with `sillage restore`; without one, \
+             `sillage serve --accept-loss` cuts the log there"
+        }
+        LogError::Unsupported { .. } => "; use the program that wrote it, or a newer one",
+        _ => "",
+    }
 }
 
 /// A node that is running. Dropping it lets it run on; [`Node::stop`] ends it in order.

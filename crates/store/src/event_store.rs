@@ -391,6 +391,9 @@ pub enum Mode {
     Running,
     /// It waits.
     Paused,
+    /// The log has begun a new epoch since it was told to run: it waits if it reaches outside, where what it sends may
+    /// have been sent in the old one, until told to go on; otherwise it runs.
+    Held,
 }
 
 /// An event that is set aside: it waits for an operator, or behind one that does, or was given up.

@@ -24,9 +24,12 @@ pub enum ViewsError {
     /// The file cannot be used: look at the disk, or delete the file, and it is rebuilt.
     #[error("the file of the views cannot be used: {0}")]
     Sqlite(#[from] rusqlite::Error),
-    /// The views know more than the log, so the log has lost something, or is another: restore it, or delete
-    /// the file of the views.
-    #[error("the views stand at position {views}, beyond the end of the log at {log}")]
+    /// The views know more than the log of this epoch, so it has lost something that others may know too: restore a
+    /// backup, or let the log begin a new epoch, for which the views are built anew.
+    #[error(
+        "the views stand at position {views}, beyond the end of the log at {log}, which has lost what they know: \
+         restore a backup, or confirm with `sillage epoch new` that it is to go on as it is"
+    )]
     BeyondTheLog {
         /// Where the views stand.
         views: Position,
@@ -67,12 +70,18 @@ impl ViewSet {
                 view TEXT PRIMARY KEY, revision INTEGER NOT NULL, epoch TEXT NOT NULL, position INTEGER NOT NULL)",
         )?;
         let transaction = db.transaction()?;
+        // Whatever the file says of this epoch counts, also of views that are built anew or are no more.
+        let known: Option<u64> = transaction.query_row(
+            "SELECT MAX(position) FROM cursors WHERE epoch = ?1",
+            [epoch.as_str()],
+            |row| row.get(0),
+        )?;
+        if let Some(views) = known.map(Position::new).filter(|known| *known > head) {
+            return Err(ViewsError::BeyondTheLog { views, log: head });
+        }
         let mut views = Vec::with_capacity(self.0.len());
         for folding in self.0 {
             let position = prepare(&transaction, folding.as_ref(), epoch)?;
-            if position > head {
-                return Err(ViewsError::BeyondTheLog { views: position, log: head });
-            }
             let status = ViewStatus { name: folding.name(), position, stopped: None };
             views.push(Moving { folding, status });
         }

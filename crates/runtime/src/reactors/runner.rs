@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use sillage_kernel::{Event, Failed, Failure, Filter, Position, Reactor};
+use sillage_kernel::{Event, Failed, Failure, Filter, Position, Reach, Reactor};
 use sillage_store::{CursorState, EventStore, Mode, Parked, ParkedBecause, StoreError, Subscription, clock};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -126,7 +126,15 @@ impl Runner {
     }
 
     async fn load(&mut self) -> Result<(), StoreError> {
-        self.cursor = self.store.read_cursor(self.reactor.name()).await?;
+        let name = self.reactor.name();
+        self.cursor = self.store.read_cursor(name).await?;
+        if self.cursor.mode == Mode::Held {
+            self.cursor.mode = match self.reactor.reach() {
+                Reach::Inside => Mode::Running,
+                Reach::Outside => Mode::Paused,
+            };
+            tracing::warn!(reactor = name, mode = ?self.cursor.mode, "the log has begun a new epoch");
+        }
         self.subscription.seek(self.cursor.position);
         self.show();
         Ok(())

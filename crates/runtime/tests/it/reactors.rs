@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sillage_kernel::{
-    Event, EventId, Expected, Failed, Failure, Filter, Metadata, NewEvent, Position, Reaction, Reactor,
+    Event, EventId, Expected, Failed, Failure, Filter, Metadata, NewEvent, Position, Reach, Reaction, Reactor,
 };
 use sillage_runtime::reactors::{Control, ControlError};
 use sillage_runtime::{ReactorHandle, ReactorStatus, Reactors, Retry};
 use sillage_store::event_store::memory::MemoryStore;
-use sillage_store::{Append, Entry, EventStore, Mode, ParkedBecause};
+use sillage_store::{Append, CursorUpdate, Entry, EventStore, Mode, ParkedBecause};
 use uuid::Uuid;
 
 /// How a destination treats the events of a stream.
@@ -35,6 +35,7 @@ const LONG: &str = "thing-long";
 struct Destination {
     moods: Mutex<BTreeMap<String, Mood>>,
     seen: Mutex<Vec<u64>>,
+    inside: bool,
 }
 
 impl Destination {
@@ -58,6 +59,10 @@ impl Reactor for Destination {
 
     fn filter(&self) -> Filter {
         Filter::People
+    }
+
+    fn reach(&self) -> Reach {
+        if self.inside { Reach::Inside } else { Reach::Outside }
     }
 
     /// What stands behind a dot tells streams apart, but not keys.
@@ -252,6 +257,33 @@ async fn a_pause_a_place_and_what_is_parked_outlive_a_restart() {
     scene.control(Control::Resume).await;
     scene.until("the rest", |status| parked(status) == [1, 4] && status.position == at(4)).await;
     assert_eq!(scene.destination.seen(), [2, 3]);
+}
+
+/// In a new epoch nothing is sent before somebody has looked, but what is inside goes on.
+#[tokio::test]
+async fn in_a_new_epoch_only_what_reaches_outside_waits_to_be_resumed() {
+    for inside in [false, true] {
+        let store = MemoryStore::new(1);
+        let held = CursorUpdate { mode: Some(Mode::Held), ..CursorUpdate::default() };
+        store.write_cursor(CursorUpdate { reactor: "destination".into(), ..held }).await.unwrap();
+        let destination = Arc::new(Destination { inside, ..Destination::default() });
+        let scene = Scene::on(store, destination, RETRY);
+        scene.append("thing-a").await;
+        if !inside {
+            let status = scene.until("the pause", |status| status.mode == Mode::Paused).await;
+            assert_eq!((status.position, scene.destination.seen()), (Position::ZERO, vec![]));
+            let scene = scene.restart().await;
+            scene.until("the pause", |status| status.mode == Mode::Paused).await;
+            assert!(scene.destination.seen().is_empty());
+            scene.control(Control::Resume).await;
+            scene.until("the end", |status| status.position == at(1)).await;
+            let scene = scene.restart().await;
+            scene.append("thing-a").await;
+            scene.until("the end", |status| status.position == at(2)).await;
+            continue;
+        }
+        scene.until("the end", |status| status.position == at(1) && status.mode == Mode::Running).await;
+    }
 }
 
 #[tokio::test]

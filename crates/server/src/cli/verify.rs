@@ -30,10 +30,14 @@ pub(crate) fn run(Verify { data }: Verify) -> Result<(), Failure> {
         return Err("the folder of the log is empty: is it the right one?".into());
     }
     let batches = boundary.batches;
-    println!("{batches} batches, {events} events up to position {head}, {streams} streams, {commands} commands");
+    println!(
+        "{batches} batches, {events} events up to position {head}, {streams} streams, {commands} commands"
+    );
     println!("{runs} files of the index");
     if unfinished.is_some() {
-        println!("Behind them stands an unfinished group: it is being written now, or the next start cuts it.");
+        println!(
+            "Behind them stands an unfinished group: it is being written now, or the next start cuts it."
+        );
     }
     if defects == 0 {
         println!("Everything is as it was written.");
@@ -49,7 +53,8 @@ fn advice(concern: Concern) -> &'static str {
         Concern::Bytes => {
             "The log is damaged. Stop the server, keep a copy of its folder as it is, and restore the last backup \
              into another folder: `sillage restore --from BACKUP --data NEW`. Without a backup, \
-             `sillage serve --accept-loss` cuts the log where the damage begins, and sets aside what follows."
+             `sillage serve --accept-loss` cuts the log at the damage that a start meets, and everything behind it is \
+             lost: docs/guides/storage.md says when that helps."
         }
         Concern::Content => {
             "What the log says does not agree with itself, although its bytes are sound or were passed over: parts \

@@ -9,6 +9,7 @@ mod http;
 mod kill;
 mod malformed;
 mod neighbours;
+mod operator;
 mod outbox;
 mod raw;
 mod readme;

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
@@ -47,6 +47,11 @@ pub(crate) fn serve(data: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sillage"));
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).env("SILLAGE_LOG", "error");
     command
+}
+
+/// Runs a command of the binary whose last argument is a path, to its end.
+pub(crate) fn run(arguments: &[&str], path: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sillage")).args(arguments).arg(path).output().unwrap()
 }
 
 /// A server in a process of its own, killed with it when it is dropped.

@@ -4,6 +4,7 @@
 //! ([`index`]) is derived from the log, and can be deleted: it is kept in files beside it, so that opening the log
 //! reads only its end, and in memory for that end.
 
+pub mod backup;
 mod heads;
 mod index;
 mod replay;
@@ -50,6 +51,7 @@ enum Kind {
     Ledger,
     Cursor,
     Lease,
+    Epoch,
 }
 
 impl Kind {
@@ -59,11 +61,12 @@ impl Kind {
             Self::Ledger => 2,
             Self::Cursor => 3,
             Self::Lease => 4,
+            Self::Epoch => 5,
         }
     }
 
     fn from_number(number: u8) -> Option<Self> {
-        [Self::Event, Self::Ledger, Self::Cursor, Self::Lease]
+        [Self::Event, Self::Ledger, Self::Cursor, Self::Lease, Self::Epoch]
             .into_iter()
             .find(|kind| kind.number() == number)
     }
@@ -88,6 +91,25 @@ impl From<(&str, &str, Lease, Timestamp)> for LeaseRecord {
     }
 }
 
+/// The beginning of an epoch in the log. Before the first of them its epoch is that of its own id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    /// Which epoch begins.
+    pub epoch: Epoch,
+    /// When.
+    pub since: Timestamp,
+}
+
+/// Whether a log begins a new epoch when it is opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NewEpoch {
+    /// Only if the loss of acknowledged bytes was accepted: positions that were told may be given out again.
+    #[default]
+    AfterLoss,
+    /// An operator asks for it: the log is another than those who know it think.
+    Now,
+}
+
 /// How to open a journal.
 #[derive(Debug, Clone, Copy)]
 pub struct JournalOptions {
@@ -97,6 +119,8 @@ pub struct JournalOptions {
     pub segment_bytes: u64,
     /// What to do when the log is damaged before its tail.
     pub accept_loss: AcceptLoss,
+    /// Whether it begins a new epoch.
+    pub new_epoch: NewEpoch,
     /// How its index is divided.
     pub index: IndexLimits,
     /// Is told how far the log has been read, when that takes long: when its index has to be rebuilt.
@@ -109,6 +133,7 @@ impl Default for JournalOptions {
             ledger: LedgerLimits::default(),
             segment_bytes: DEFAULT_SEGMENT_BYTES,
             accept_loss: AcceptLoss::No,
+            new_epoch: NewEpoch::default(),
             index: IndexLimits::default(),
             progress: None,
         }
@@ -243,7 +268,8 @@ fn read_ledger(
 }
 
 impl JournalStore {
-    /// Opens the log in `dir`, or makes it. `log_id` must be random; a log that exists keeps its own.
+    /// Opens the log in `dir`, or makes it. `log_id` must be random: it is the id of a log that is made, and of an
+    /// epoch that begins; a log that exists keeps its own.
     pub fn open(
         dir: &Path,
         log_id: u128,
@@ -259,11 +285,19 @@ impl JournalStore {
         options: JournalOptions,
         disk: Arc<dyn Disk>,
     ) -> Result<(Self, Recovered), sillage_journal::Error> {
-        let log_id = Journal::log_id(dir, disk.as_ref())?.unwrap_or(log_id);
-        let Replayed { opened, upkeep, leases } = replay::open(dir, log_id, options, disk)?;
-        let Opened { writer: log, reader, recovered } = opened;
-        let epoch = Epoch::from_log_id(reader.log_id());
+        let own_id = Journal::log_id(dir, disk.as_ref())?.unwrap_or(log_id);
+        let Replayed { opened, upkeep, leases } = replay::open(dir, own_id, options, disk)?;
+        let Opened { writer: mut log, reader, recovered } = opened;
         let index = Arc::clone(&upkeep.index);
+        if options.new_epoch == NewEpoch::Now || recovered.lost.is_some() {
+            let record = EpochRecord { epoch: Epoch::from_log_id(log_id), since: clock::now() };
+            write_epoch(&mut log, &record)?;
+            let mut index = index.write().unwrap_or_else(PoisonError::into_inner);
+            index.begin_epoch(record);
+            index.reach(log.boundary());
+        }
+        let own_epoch = || Epoch::from_log_id(reader.log_id());
+        let epoch = read(&index, |index| index.epoch().cloned()).unwrap_or_else(own_epoch);
         let (head, recorded_at) = read(&index, |index| (index.head(), index.recorded_at()));
         let watermark = watch::Sender::new(head);
         let (behind, tail, failure) = (AtomicBool::new(false), Tail::default(), watch::Sender::default());
@@ -310,6 +344,13 @@ impl JournalStore {
                 .unwrap_or_else(|error| Err(unreadable(error)))
         })
     }
+}
+
+fn write_epoch(log: &mut sillage_journal::Writer, record: &EpochRecord) -> Result<(), LogError> {
+    let json = serde_json::to_vec(record).expect("an epoch has only string keys");
+    log.push(Kind::Epoch.number(), 0, 0, &json)?;
+    log.end_batch()?;
+    log.commit()
 }
 
 fn read<T>(index: &RwLock<Index>, read: impl FnOnce(&Index) -> T) -> T {

@@ -3,7 +3,9 @@
 
 #![cfg(test)]
 
+mod backup;
 mod codec;
+mod epoch;
 mod journal;
 mod verify;
 mod views;

@@ -19,18 +19,18 @@ use uuid::Uuid;
 const LOG_ID: u128 = 7;
 const STREAMS: u64 = 4;
 /// Each with two events and a command.
-const APPENDS: u64 = 40;
+pub(crate) const APPENDS: u64 = 40;
 const EVENT: u8 = 1;
 const LEDGER: u8 = 2;
 
-fn open(dir: &Path) -> JournalStore {
+pub(crate) fn open(dir: &Path) -> JournalStore {
     let index = IndexLimits { tail_entries: 20, ..IndexLimits::default() };
     let options = JournalOptions { index, segment_bytes: 4_000, ..JournalOptions::default() };
     JournalStore::open(dir, LOG_ID, options).unwrap().0
 }
 
 /// The n-th append: two events of one of four streams.
-fn append(n: u64) -> Append {
+pub(crate) fn append(n: u64) -> Append {
     let new = || NewEvent::new(EventId(Uuid::now_v7()), "Happened", "{\"a\":1}".into(), Metadata::default());
     let tenant: sillage_kernel::Tenant = "main".parse().unwrap();
     let stream = StreamName::new("thing", &(n % STREAMS).to_string()).unwrap();
@@ -44,7 +44,7 @@ fn append(n: u64) -> Append {
 }
 
 /// A log of several segments and runs.
-async fn log() -> TempDir {
+pub(crate) async fn log() -> TempDir {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
     for n in 0..APPENDS {
@@ -62,20 +62,20 @@ async fn log() -> TempDir {
     dir
 }
 
-fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
+pub(crate) fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
     let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let mut files: Vec<_> = paths.filter(|path| path.extension().is_some_and(|end| end == ending)).collect();
     files.sort();
     files
 }
 
-fn flip(file: &Path, offset: usize) {
+pub(crate) fn flip(file: &Path, offset: usize) {
     let mut bytes = fs::read(file).unwrap();
     bytes[offset] ^= 1;
     fs::write(file, bytes).unwrap();
 }
 
-fn look(dir: &Path) -> (Verified, Vec<Defect>) {
+pub(crate) fn look(dir: &Path) -> (Verified, Vec<Defect>) {
     let mut defects = Vec::new();
     let mut progress = Vec::new();
     let verified = verify(dir, |defect| defects.push(defect), |now| progress.push(now.done_bytes)).unwrap();
@@ -188,7 +188,7 @@ fn forge(dir: &Path, mut change: impl FnMut(&RecordRef<'_>) -> Option<(u8, Vec<u
 }
 
 /// Forges the event at position 43, the third of its stream `thing-1` from version 11 on.
-fn with_event(dir: &Path, change: impl Fn(Event) -> Option<Event>) -> TempDir {
+pub(crate) fn with_event(dir: &Path, change: impl Fn(Event) -> Option<Event>) -> TempDir {
     forge(dir, |record| {
         if record.kind == EVENT {
             let event = decode_event(record.payload).unwrap();
@@ -284,6 +284,29 @@ async fn a_command_that_names_what_is_not_there_is_told() {
         assert_eq!(defects.len(), if row < 4 { 1 } else { 40 }, "row {row}: {defects:?}");
         assert!(defects.iter().all(|defect| defect.concern == Concern::Content), "row {row}: {defects:?}");
     }
+}
+
+/// What nobody reads when a run is opened is read too.
+#[tokio::test]
+async fn damage_deep_in_a_run_is_told() {
+    let dir = TempDir::new().unwrap();
+    let options = || {
+        let index = IndexLimits { tail_entries: 3_000, ..IndexLimits::default() };
+        JournalOptions { index, ..JournalOptions::default() }
+    };
+    let store = JournalStore::open(dir.path(), LOG_ID, options()).unwrap().0;
+    for appended in store.append((0..1_500).map(append).collect()).await {
+        appended.unwrap();
+    }
+    store.append(vec![append(1_500)]).await.remove(0).unwrap();
+    store.close().await;
+    drop(JournalStore::open(dir.path(), LOG_ID, options()).unwrap());
+    let run = files(&dir.path().join("index"), "run").remove(0);
+    assert!(fs::metadata(&run).unwrap().len() > 16_000);
+    assert_eq!(look(dir.path()).1, []);
+    flip(&run, 9_000);
+    let (_, defects) = look(dir.path());
+    assert!(matches!(&defects[..], [one] if one.concern == Concern::Index && one.file == run), "{defects:?}");
 }
 
 #[tokio::test]

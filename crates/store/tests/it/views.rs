@@ -242,6 +242,11 @@ async fn another_shape_or_another_log_begins_anew() {
     assert_eq!((scene.positions(), scene.last().await.0), (vec![0, 0], None));
 }
 
+/// Whether an error says that the views stand at 2 and the log at 1.
+fn beyond(error: &ViewsError) -> bool {
+    matches!(error, ViewsError::BeyondTheLog { views, log } if (views.get(), log.get()) == (2, 1))
+}
+
 #[tokio::test]
 async fn views_that_know_more_than_the_log_are_not_opened() {
     let mut scene = Scene::new();
@@ -249,7 +254,14 @@ async fn views_that_know_more_than_the_log_are_not_opened() {
     let Scene { folder, views } = scene;
     drop(views);
     let error = open::<1>(&folder, 1, 1).err().unwrap();
-    assert!(matches!(error, ViewsError::BeyondTheLog { views, log } if (views.get(), log.get()) == (2, 1)));
+    assert!(beyond(&error) && error.to_string().contains("sillage epoch new"), "{error}");
+    // Nor when all of them would be built anew, or are no more.
+    let error = open::<2>(&folder, 1, 1).err().unwrap();
+    assert!(beyond(&error), "{error}");
+    let none = ViewSet::default();
+    let none = none.open(&folder.path().join("views.sqlite"), &Epoch::from_log_id(1), Position::new(1));
+    assert!(beyond(&none.err().unwrap()));
+    open::<1>(&folder, 7, 1).unwrap();
 }
 
 #[tokio::test]

@@ -41,6 +41,7 @@ fn run(walk: &mut LogWalk) -> (End<()>, Vec<String>) {
             Recorded::Event(Event { position, version, .. }) => format!("event {position} {version}"),
             Recorded::Ledger(_, entry, _) => format!("command {}", entry.receipt.position),
             Recorded::Cursor(update) => format!("cursor {}", update.reactor),
+            Recorded::Epoch(begun) => format!("epoch {}", begun.epoch),
             Recorded::Lease(lease) => format!("lease {} {}", lease.name, lease.owner),
         });
         ControlFlow::Continue(())

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use sillage_journal::{Address, Boundary};
 use sillage_kernel::ids::{MAX_NAME_BYTES, MAX_STREAM_BYTES};
-use sillage_kernel::{Event, Filter, Position, Timestamp, Version};
+use sillage_kernel::{Epoch, Event, Filter, Position, Timestamp, Version};
 
 use self::bloom::{Hash, HashKey};
 pub(super) use self::inspection::inspect;
@@ -34,10 +34,10 @@ pub(super) use self::run::Run;
 pub(super) use self::searching::{CommandSearch, Page};
 pub(super) use self::upkeep::{Background, Done, Upkeep};
 pub(super) use self::writing::Folder;
-use super::LeaseRecord;
+use super::{EpochRecord, LeaseRecord};
 use crate::event_store::ledger::{LedgerLimits, Memory};
 use crate::event_store::sequencer::StreamKey;
-use crate::event_store::{CursorState, CursorUpdate, LedgerKey};
+use crate::event_store::{CursorState, CursorUpdate, LedgerKey, Mode};
 
 /// How the index of a journal is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +104,7 @@ trait Layer {
 /// What is being written as a run.
 struct Frozen {
     part: Part,
+    epoch: Option<EpochRecord>,
     cursors: Vec<(Box<str>, Arc<CursorState>)>,
     leases: Vec<LeaseRecord>,
     forgotten_until: Timestamp,
@@ -115,6 +116,8 @@ struct Checkpoint {
     /// Each cursor as the step that leads to it from the beginning.
     cursors: Vec<CursorUpdate>,
     leases: Vec<LeaseRecord>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    epoch: Option<EpochRecord>,
 }
 
 /// The index of a journal.
@@ -125,6 +128,8 @@ pub(super) struct Index {
     runs: Vec<Arc<Run>>,
     frozen: Option<Arc<Frozen>>,
     tail: Part,
+    /// The last epoch that began in the log.
+    epoch: Option<EpochRecord>,
     /// Cursors are shared with what is being written, so that setting the tail aside copies none.
     cursors: HashMap<Box<str>, Arc<CursorState>>,
     memory: Memory,
@@ -155,7 +160,9 @@ impl Index {
         };
         let (tail, forgotten_to) = (Part::new(from, first, recorded_at), Address::default());
         let (frozen, cursors, settled_at) = (None, HashMap::new(), Timestamp::default());
-        let mut index = Self { limits, key, runs, frozen, tail, cursors, memory, forgotten_to, settled_at };
+        let epoch = checkpoint.epoch;
+        let mut index =
+            Self { limits, key, runs, frozen, tail, epoch, cursors, memory, forgotten_to, settled_at };
         checkpoint.cursors.iter().for_each(|update| index.step(update));
         // What was too much before is so again; what is too old is so once something is settled.
         index.forget();
@@ -175,12 +182,32 @@ impl Index {
 
     /// Moves a cursor.
     pub(super) fn step(&mut self, update: &CursorUpdate) {
-        let cursor = self.cursors.entry(update.reactor.clone()).or_default();
+        let unknown = self.unknown();
+        let cursor = self.cursors.entry(update.reactor.clone()).or_insert_with(|| Arc::new(unknown));
         Arc::make_mut(cursor).apply(update);
     }
 
     pub(super) fn cursor(&self, reactor: &str) -> CursorState {
-        self.cursors.get(reactor).map(|cursor| CursorState::clone(cursor)).unwrap_or_default()
+        self.cursors.get(reactor).map_or_else(|| self.unknown(), |cursor| CursorState::clone(cursor))
+    }
+
+    /// How a reactor stands that was never heard of. In a new epoch it may have been, in the old one.
+    fn unknown(&self) -> CursorState {
+        let mode = if self.epoch.is_some() { Mode::Held } else { Mode::Running };
+        CursorState { mode, ..CursorState::default() }
+    }
+
+    /// Holds whoever runs, and whoever is yet to be heard of.
+    pub(super) fn begin_epoch(&mut self, epoch: EpochRecord) {
+        self.epoch = Some(epoch);
+        for cursor in self.cursors.values_mut().filter(|cursor| cursor.mode == Mode::Running) {
+            Arc::make_mut(cursor).mode = Mode::Held;
+        }
+    }
+
+    /// The last epoch that began in the log.
+    pub(super) fn epoch(&self) -> Option<&Epoch> {
+        self.epoch.as_ref().map(|record| &record.epoch)
     }
 
     /// Says that everything before the boundary is in. Answers whether the tail is full and can be set aside.
@@ -198,7 +225,8 @@ impl Index {
         let part = std::mem::replace(&mut self.tail, empty);
         let cursors = self.cursors.iter().map(|(name, cursor)| (name.clone(), Arc::clone(cursor))).collect();
         let forgotten_until = self.memory.forgotten_until();
-        self.frozen = Some(Arc::new(Frozen { part, cursors, leases, forgotten_until }));
+        let epoch = self.epoch.clone();
+        self.frozen = Some(Arc::new(Frozen { part, epoch, cursors, leases, forgotten_until }));
     }
 
     /// Whether more waits to be written than may.
@@ -275,7 +303,7 @@ enum Found<'a> {
 impl Frozen {
     /// What the run keeps beside the index.
     fn checkpoint(&self) -> io::Result<Vec<u8>> {
-        let Self { part: _, cursors, leases, forgotten_until: _ } = self;
+        let Self { part: _, epoch, cursors, leases, forgotten_until: _ } = self;
         let cursors = cursors.iter().map(|(reactor, state)| {
             let CursorState { position, mode, parked } = &**state;
             CursorUpdate {
@@ -289,6 +317,6 @@ impl Frozen {
         });
         let mut cursors: Vec<_> = cursors.collect();
         cursors.sort_unstable_by(|one, other| one.reactor.cmp(&other.reactor));
-        Ok(serde_json::to_vec(&Checkpoint { cursors, leases: leases.clone() })?)
+        Ok(serde_json::to_vec(&Checkpoint { cursors, leases: leases.clone(), epoch: epoch.clone() })?)
     }
 }

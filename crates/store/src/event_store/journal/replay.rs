@@ -31,7 +31,8 @@ pub(super) fn open(
     disk: Arc<dyn Disk>,
 ) -> Result<Replayed, LogError> {
     let failed = |source| LogError::Io { doing: "open the index", source };
-    let JournalOptions { ledger, segment_bytes, accept_loss, index: limits, progress } = options;
+    let JournalOptions { ledger, segment_bytes, accept_loss, new_epoch: _, index: limits, progress } =
+        options;
     let (folder, mut runs) =
         index::open(Arc::clone(&disk), dir.join(INDEX_FOLDER), log_id).map_err(failed)?;
     let folder = Arc::new(folder);
@@ -79,6 +80,7 @@ impl Replay {
                 Recorded::Event(event) => index.add(&event, record.address),
                 Recorded::Ledger(key, _, at) => index.settle(&key, record.address, at),
                 Recorded::Cursor(update) => index.step(&update),
+                Recorded::Epoch(epoch) => index.begin_epoch(epoch),
                 Recorded::Lease(lease) => drop(leases.insert(lease.name.clone(), lease)),
             }
         }

@@ -113,8 +113,15 @@ pub fn verify(
         log.run(path, run, walk.log_id());
     }
     let Log { verified, streams, .. } = log;
-    let (epoch, boundary) = (walk.log_id().map(Epoch::from_log_id), walk.boundary());
-    Ok(Verified { epoch, boundary, streams: streams.len(), runs: runs.len(), unfinished, ..verified })
+    let epoch = verified.epoch.clone().or_else(|| walk.log_id().map(Epoch::from_log_id));
+    Ok(Verified {
+        epoch,
+        boundary: walk.boundary(),
+        streams: streams.len(),
+        runs: runs.len(),
+        unfinished,
+        ..verified
+    })
 }
 
 /// The log as far as it was looked at.
@@ -177,7 +184,11 @@ impl<'a, F: FnMut(Defect)> Log<'a, F> {
     fn batch(&mut self, batch: &Batch<'_>) {
         let (number, wanted) = (batch.number(), self.last_batch + 1);
         if number < wanted || (number > wanted && !self.torn) {
-            self.tell(Concern::Content, batch.address(), format!("batch {number} where {wanted} was to come"));
+            self.tell(
+                Concern::Content,
+                batch.address(),
+                format!("batch {number} where {wanted} was to come"),
+            );
         }
         self.last_batch = number;
         self.batch.clear();
@@ -187,6 +198,7 @@ impl<'a, F: FnMut(Defect)> Log<'a, F> {
                 Ok(Recorded::Ledger(key, entry, _)) => {
                     self.command(&key.tenant, &entry.receipt, record.address);
                 }
+                Ok(Recorded::Epoch(begun)) => self.verified.epoch = Some(begun.epoch),
                 Ok(Recorded::Cursor(_) | Recorded::Lease(_)) => {}
                 Err(malformed) => self.tell(Concern::Content, record.address, malformed.to_string()),
             }
@@ -251,7 +263,9 @@ impl<'a, F: FnMut(Defect)> Log<'a, F> {
             Err(error) => error.to_string(),
             Ok(run) => match run.read_through() {
                 Err(error) => error.to_string(),
-                Ok(()) if log_id.is_some_and(|log_id| log_id != run.log_id()) => "it is of another log".into(),
+                Ok(()) if log_id.is_some_and(|log_id| log_id != run.log_id()) => {
+                    "it is of another log".into()
+                }
                 Ok(()) => match run.joints().into_iter().find(|joint| !self.has(joint)) {
                     // What is missing in the log was told.
                     Some(_) if self.damaged => return,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sillage_journal::{Address, Boundary, Damage, End, Error as LogError, RealDisk, RecordRef, Walk};
 use sillage_kernel::{Epoch, Event, Timestamp};
 
-use super::{Kind, LeaseRecord};
+use super::{EpochRecord, Kind, LeaseRecord};
 use crate::event_store::codec::{Malformed, decode_event, decode_ledger};
 use crate::event_store::{CursorUpdate, LedgerEntry, LedgerKey};
 
@@ -24,6 +24,8 @@ pub enum Recorded {
     Cursor(CursorUpdate),
     /// A lease changed hands or was prolonged.
     Lease(LeaseRecord),
+    /// The log began a new epoch.
+    Epoch(EpochRecord),
 }
 
 impl Recorded {
@@ -41,12 +43,13 @@ impl Recorded {
             }
             Kind::Cursor => Self::Cursor(json(record.payload)?),
             Kind::Lease => Self::Lease(json(record.payload)?),
+            Kind::Epoch => Self::Epoch(json(record.payload)?),
         })
     }
 }
 
 fn json<'a, T: serde::Deserialize<'a>>(payload: &'a [u8]) -> Result<T, Malformed> {
-    serde_json::from_slice(payload).map_err(|_| Malformed("a cursor or lease that is not JSON"))
+    serde_json::from_slice(payload).map_err(|_| Malformed("a cursor, lease or epoch that is not JSON"))
 }
 
 /// One record, and where it stands.
@@ -62,14 +65,18 @@ pub struct Placed {
 
 /// A walk over the records in a log's folder, from a boundary on.
 #[derive(Debug)]
-pub struct LogWalk(Walk);
+pub struct LogWalk {
+    walk: Walk,
+    /// The last epoch that was seen to begin.
+    epoch: Option<Epoch>,
+}
 
 impl LogWalk {
     /// A walk over the log in `dir`, the folder `journal` of a data folder, from the end of a batch that an earlier
     /// walk has shown, or from [`Boundary::default`], the beginning.
     #[must_use]
     pub fn new(dir: &Path, from: Boundary) -> Self {
-        Self(Walk::new(dir, Arc::new(RealDisk), from))
+        Self { walk: Walk::new(dir, Arc::new(RealDisk), from), epoch: None }
     }
 
     /// Shows every record from where it stands, until `on_record` breaks or no more are there. Call it again for what
@@ -81,10 +88,15 @@ impl LogWalk {
         &mut self,
         mut on_record: impl FnMut(Placed) -> ControlFlow<B>,
     ) -> Result<End<B>, LogError> {
-        self.0.run(|batch| {
+        let Self { walk, epoch } = self;
+        walk.run(|batch| {
             batch.records().try_for_each(|record| {
                 let (batch, address) = (batch.number(), record.address);
-                on_record(Placed { batch, address, record: Recorded::decode(&record) })
+                let record = Recorded::decode(&record);
+                if let Ok(Recorded::Epoch(begun)) = &record {
+                    *epoch = Some(begun.epoch.clone());
+                }
+                on_record(Placed { batch, address, record })
             })
         })
     }
@@ -94,25 +106,26 @@ impl LogWalk {
     /// # Errors
     /// As [`Walk::skip`].
     pub fn skip(&mut self) -> Result<bool, LogError> {
-        self.0.skip()
+        self.walk.skip()
     }
 
     /// Where it stands: behind the last batch that was shown.
     #[must_use]
     pub fn boundary(&self) -> Boundary {
-        self.0.boundary()
+        self.walk.boundary()
     }
 
-    /// The identity of the log, once any of it has been seen. A folder that holds none is none.
+    /// The epoch of the log where the walk stands, once any of it has been seen. A folder that holds no log has none.
+    /// Of what stands before the boundary that the walk began at it knows nothing.
     #[must_use]
     pub fn epoch(&self) -> Option<Epoch> {
-        self.0.log_id().map(Epoch::from_log_id)
+        self.epoch.clone().or_else(|| self.walk.log_id().map(Epoch::from_log_id))
     }
 
     /// The file that the damage is in, and the offset in it.
     #[must_use]
     pub fn place(&self, damage: Damage) -> (PathBuf, u64) {
-        self.0.place(damage)
+        self.walk.place(damage)
     }
 
     /// How many bytes of log there are: where [`Self::boundary`] is at the end.
@@ -120,6 +133,6 @@ impl LogWalk {
     /// # Errors
     /// As [`Walk::total_bytes`].
     pub fn total_bytes(&self) -> Result<u64, LogError> {
-        self.0.total_bytes()
+        self.walk.total_bytes()
     }
 }

@@ -27,7 +27,8 @@ pub(in crate::event_store::journal) fn inspect(
         let run = Run::open(disk, &path);
         (path, run)
     });
-    let is_gone = |run: &io::Result<Run>| run.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    let is_gone =
+        |run: &io::Result<Run>| run.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound);
     Ok(runs.filter(|(_, run)| !is_gone(run)).collect())
 }
 
