@@ -11,8 +11,8 @@ pub mod views;
 
 pub use event_store::{
     Append, AppendError, Appended, CursorError, CursorState, CursorUpdate, Cut, Direction, Dropped, Entry,
-    EventStore, Features, Fence, Lease, LedgerEntry, LedgerKey, LedgerWrite, LogPage, Mode, Parked, ParkedBecause,
-    StoreError, StreamPage, Verdict,
+    EventStore, Features, Fence, Lease, LedgerEntry, LedgerKey, LedgerWrite, LogPage, Mode, Parked,
+    ParkedBecause, StoreError, StreamPage, Verdict,
 };
 pub use snapshots::{Snapshot, SnapshotOf, Snapshots};
 pub use subscription::Subscription;

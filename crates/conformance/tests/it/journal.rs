@@ -38,7 +38,7 @@ impl InFolder {
     fn open(folder: TempDir, log_id: u128, options: JournalOptions) -> Self {
         let gate = Arc::new(Gate::default());
         let disk = Arc::new(GatedDisk(Arc::clone(&gate)));
-        let (store, _) = JournalStore::open_on(folder.path(), log_id, options, disk).unwrap();
+        let (store, _) = JournalStore::open_on(folder.path(), log_id, options.clone(), disk).unwrap();
         Self { store: Arc::new(store), gate, options, folder }
     }
 }
