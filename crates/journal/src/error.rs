@@ -1,6 +1,6 @@
 //! What can go wrong, and what the caller should do about it.
 
-use std::{fmt, io};
+use std::{fmt, io, path::PathBuf};
 
 use crate::format::{Address, Boundary};
 
@@ -58,6 +58,21 @@ pub enum Error {
     /// An earlier failure left the writer unsure of what the disk holds. Drop it and open the log again.
     #[error("the writer is poisoned by an earlier failure")]
     Poisoned,
+    /// The folder of archived segments cannot be read, or lacks one. Mount it, or correct the setting; nothing was
+    /// changed.
+    #[error("archived segments cannot be read in {}: {source}", .folder.display())]
+    Archive {
+        /// The folder.
+        folder: PathBuf,
+        /// The answer of the system.
+        source: io::Error,
+    },
+    /// No record stands there any more: compaction has left it out. Or none ever did.
+    #[error("compaction has left out what stood at {at}")]
+    LeftOut {
+        /// The address asked for.
+        at: Address,
+    },
     /// The address lies beyond what is durable. Wait for the commit, or correct the address.
     #[error("{at} is beyond the durable end {end}")]
     BeyondEnd {
@@ -132,6 +147,8 @@ pub enum Reason {
     Sequence,
     /// The address is not that of a record.
     NoRecord,
+    /// The directory of a compacted segment does not check.
+    Directory,
 }
 
 impl fmt::Display for Reason {
@@ -146,6 +163,7 @@ impl fmt::Display for Reason {
             Self::Marker => "a commit marker does not match its records",
             Self::Sequence => "a batch is out of sequence",
             Self::NoRecord => "no record begins here",
+            Self::Directory => "the directory of the segment does not check",
         })
     }
 }

@@ -1,10 +1,12 @@
 //! The bytes of the log. All numbers are little endian; golden files in `tests/golden` lock the layout.
 //!
 //! ```text
-//! segment  magic 8 | format u32 | log id u128 | base u64 | crc32c u32                          40 bytes
+//! segment  magic 8 | format u32 (1) | log id u128 | base u64 | crc32c u32                      40 bytes
 //! record   len u32 | crc32c u32 | format u8 | kind u8 | flags u16 | key_id u32 | payload  16 + len bytes
 //! marker   a record of kind 0: batch number u64 | record count u32 | crc32c of the run u32 | group start u64
 //! ```
+//!
+//! A segment of format 2 was written anew without some of its records; see `compacted`.
 //!
 //! A record's checksum covers what follows it in the header, and the payload. The place and meaning of `len`,
 //! `crc32c` and `format` hold for every format version, so that an old program recognises a newer record as
@@ -23,7 +25,8 @@ pub(crate) const MARKER_BYTES: usize = RECORD_HEADER_BYTES + MARKER_PAYLOAD_BYTE
 pub(crate) const MARKER_KIND: u8 = 0;
 const MARKER_PAYLOAD_BYTES: usize = 24;
 const SEGMENT_MAGIC: [u8; 8] = *b"SILLAGEJ";
-const SEGMENT_FORMAT: u32 = 1;
+const WRITTEN_FORMAT: u32 = 1;
+const COMPACTED_FORMAT: u32 = 2;
 const RECORD_FORMAT: u8 = 1;
 
 /// A place in the whole log: the base address of a segment plus the offset in its file, in bytes.
@@ -48,6 +51,11 @@ impl Address {
     /// The address `bytes` further on. A log cannot reach 2^64 bytes, so this does not overflow.
     pub(crate) fn after(self, bytes: usize) -> Self {
         Self(self.0 + bytes as u64)
+    }
+
+    /// The same.
+    pub(crate) fn after_u32(self, bytes: u32) -> Self {
+        Self(self.0 + u64::from(bytes))
     }
 
     /// The address `bytes` before it, if the log is that long.
@@ -119,14 +127,48 @@ impl RecordRef<'_> {
     }
 }
 
-/// One committed batch: whole, and checked.
+/// One committed batch: whole, and checked; of a compacted segment with what is left of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
     pub(crate) number: u64,
     pub(crate) address: Address,
+    pub(crate) end: Address,
     pub(crate) count: u32,
     pub(crate) checksum: u32,
     pub(crate) run: &'a [u8],
+    /// Its marker, encoded.
+    pub(crate) marker: &'a [u8],
+    pub(crate) places: Places<'a>,
+}
+
+/// Where the records of a batch stand in the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Places<'a> {
+    /// One behind the other, from the address of the batch on.
+    Adjacent,
+    /// Where the directory of a compacted segment with this base says.
+    Listed(Address, &'a [EncodedEntry]),
+}
+
+/// Where a record of a compacted segment stood in the segment as it was first written, and where it stands now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) old: u32,
+    pub(crate) new: u32,
+}
+
+/// An entry as it stands in the directory.
+pub(crate) type EncodedEntry = [u8; 8];
+
+impl Entry {
+    pub(crate) fn encode(self) -> EncodedEntry {
+        let ([a, b, c, d], [e, f, g, h]) = (self.old.to_le_bytes(), self.new.to_le_bytes());
+        [a, b, c, d, e, f, g, h]
+    }
+
+    pub(crate) fn decode([a, b, c, d, e, f, g, h]: EncodedEntry) -> Self {
+        Self { old: u32::from_le_bytes([a, b, c, d]), new: u32::from_le_bytes([e, f, g, h]) }
+    }
 }
 
 impl<'a> Batch<'a> {
@@ -145,11 +187,10 @@ impl<'a> Batch<'a> {
     /// The place behind it.
     #[must_use]
     pub fn end(&self) -> Boundary {
-        let at = self.address.after(self.run.len() + MARKER_BYTES);
-        Boundary { at, batches: self.number, checksum: self.checksum }
+        Boundary { at: self.end, batches: self.number, checksum: self.checksum }
     }
 
-    /// How many records it has; never 0.
+    /// How many records it has; 0 only if compaction has left out all of them.
     #[must_use]
     pub fn count(&self) -> u32 {
         self.count
@@ -157,12 +198,19 @@ impl<'a> Batch<'a> {
 
     /// Its records, in the order in which they were pushed.
     pub fn records(&self) -> impl Iterator<Item = RecordRef<'a>> + use<'a> {
-        let (mut address, mut rest) = (self.address, self.run);
+        let (mut next, mut rest) = (self.address, self.run);
+        let mut listed = match self.places {
+            Places::Adjacent => None,
+            Places::Listed(base, entries) => {
+                Some(entries.iter().map(move |entry| base.after_u32(Entry::decode(*entry).old)))
+            }
+        };
         std::iter::from_fn(move || {
             let (header, after) = RecordHeader::decode(rest)?;
             let (payload, after) = after.split_at_checked(header.len)?;
+            let address = listed.as_mut().map_or(Some(next), Iterator::next)?;
             let record = header.with(address, payload);
-            (address, rest) = (address.after(record.encoded_len()), after);
+            (next, rest) = (address.after(record.encoded_len()), after);
             Some(record)
         })
     }
@@ -282,6 +330,11 @@ impl Marker {
         run.count > 0 && self.count == run.count && self.crc == run.crc
     }
 
+    /// The checksum of the run that this marker closes.
+    pub(crate) fn checksum(&self) -> u32 {
+        self.crc
+    }
+
     /// Whether the batch that this marker closes is the last one before the boundary.
     pub(crate) fn ends_at(&self, boundary: Boundary) -> bool {
         self.number == boundary.batches && self.crc == boundary.checksum
@@ -325,8 +378,27 @@ impl Marker {
 /// What the header of a segment says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
+    pub(crate) layout: Layout,
     pub(crate) log_id: u128,
     pub(crate) base: Address,
+}
+
+/// How the records stand in a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// As they were written, each at the offset that its address says.
+    Written,
+    /// Those that compaction has left, with a directory.
+    Compacted,
+}
+
+impl Layout {
+    const fn format(self) -> u32 {
+        match self {
+            Self::Written => WRITTEN_FORMAT,
+            Self::Compacted => COMPACTED_FORMAT,
+        }
+    }
 }
 
 /// Why the header of a segment could not be read.
@@ -338,10 +410,10 @@ pub(crate) enum HeaderFlaw {
 
 impl SegmentHeader {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let Self { log_id, base } = self;
+        let Self { layout, log_id, base } = self;
         let mut bytes = Vec::with_capacity(SEGMENT_HEADER_BYTES);
         bytes.extend_from_slice(&SEGMENT_MAGIC);
-        bytes.extend_from_slice(&SEGMENT_FORMAT.to_le_bytes());
+        bytes.extend_from_slice(&layout.format().to_le_bytes());
         bytes.extend_from_slice(&log_id.to_le_bytes());
         bytes.extend_from_slice(&base.get().to_le_bytes());
         let crc = crc32c::crc32c(&bytes);
@@ -350,13 +422,14 @@ impl SegmentHeader {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, HeaderFlaw> {
-        Self::fields(bytes).ok_or(HeaderFlaw::Broken).and_then(|(format, header)| match format {
-            SEGMENT_FORMAT => Ok(header),
-            newer => Err(HeaderFlaw::Unsupported(newer)),
-        })
+        let (format, log_id, base) = Self::fields(bytes).ok_or(HeaderFlaw::Broken)?;
+        let layout =
+            [Layout::Written, Layout::Compacted].into_iter().find(|layout| layout.format() == format);
+        let layout = layout.ok_or(HeaderFlaw::Unsupported(format))?;
+        Ok(Self { layout, log_id, base })
     }
 
-    fn fields(bytes: &[u8]) -> Option<(u32, Self)> {
+    fn fields(bytes: &[u8]) -> Option<(u32, u128, Address)> {
         let checked = bytes.get(..SEGMENT_HEADER_BYTES - 4)?;
         let mut rest = bytes;
         let magic: [u8; 8] = take(&mut rest)?;
@@ -365,12 +438,12 @@ impl SegmentHeader {
         let base = Address(u64::from_le_bytes(take(&mut rest)?));
         let crc = u32::from_le_bytes(take(&mut rest)?);
         let sound = magic == SEGMENT_MAGIC && crc == crc32c::crc32c(checked);
-        sound.then_some((format, Self { log_id, base }))
+        sound.then_some((format, log_id, base))
     }
 }
 
 /// Takes the first `N` bytes off `bytes`.
-fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+pub(crate) fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (head, rest) = bytes.split_first_chunk::<N>()?;
     *bytes = rest;
     Some(*head)
@@ -390,11 +463,12 @@ mod tests {
         record[4..8].copy_from_slice(&crc.to_le_bytes());
         assert_eq!(decode_record(&record, Address::new(0)), Err(Flaw::Unsupported(2)));
 
-        let mut header = SegmentHeader { log_id: 7, base: Address::new(0) }.encode();
-        header[8] = 2;
+        let layout = Layout::Compacted;
+        let mut header = SegmentHeader { layout, log_id: 7, base: Address::new(0) }.encode();
+        header[8] = 3;
         let crc = crc32c::crc32c(&header[..36]);
         header[36..].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(SegmentHeader::decode(&header), Err(HeaderFlaw::Unsupported(2)));
+        assert_eq!(SegmentHeader::decode(&header), Err(HeaderFlaw::Unsupported(3)));
     }
 
     #[test]

@@ -10,10 +10,13 @@ use std::{
 };
 
 use crate::{
+    compaction::Keeper,
     disk::{Disk, DiskFile, read_full},
     error::{Damage, Error, Reason, ReplayError},
+    folders::{FIRST, Folders, Home, remove_unfinished},
     format::{
-        Address, Batch, Boundary, HeaderFlaw, MARKER_BYTES, Marker, SEGMENT_HEADER_BYTES, SegmentHeader,
+        Address, Batch, Boundary, HeaderFlaw, Layout, MARKER_BYTES, Marker, SEGMENT_HEADER_BYTES,
+        SegmentHeader,
     },
     reader::{Reader, Shared},
     recovery::{Scan, Tail, scan, scan_after},
@@ -24,8 +27,6 @@ use crate::{
 pub const DEFAULT_SEGMENT_BYTES: u64 = 64 << 20;
 
 const LOCK_NAME: &str = "lock";
-const SEGMENT_SUFFIX: &str = ".seg";
-pub(crate) const FIRST: Address = Address::new(0);
 
 /// How to open a log.
 #[derive(Clone, Debug)]
@@ -70,8 +71,9 @@ pub enum AcceptLoss {
     /// Refuse to open, with [`Error::Damaged`].
     #[default]
     No,
-    /// Cut the log where the damage begins. What is cut off stays in the directory in files whose names end in
-    /// `.lost`. An operator's decision, never a default.
+    /// Cut the log where the damage begins, or, in a segment that was compacted or archived, where that begins, since
+    /// such a one is never written on. What is cut off stays in its directory in files whose names end in `.lost`. An
+    /// operator's decision, never a default.
     Yes,
 }
 
@@ -102,6 +104,8 @@ pub struct Opened {
     pub writer: Writer,
     /// Reads; clone it freely.
     pub reader: Reader,
+    /// Compacts and archives what is sealed; drop it before the writer.
+    pub keeper: Keeper,
     /// What was found.
     pub recovered: Recovered,
 }
@@ -111,29 +115,34 @@ pub struct Opened {
 pub struct Journal;
 
 impl Journal {
-    /// Opens the log in `dir`, creating both if need be. `on_batch` gets every committed batch, in order, so that
+    /// Opens the log in these folders, creating it if need be. `on_batch` gets every committed batch, in order, so that
     /// the caller can build its indexes; an error from it stops the opening. When the opening fails, forget what
     /// was built.
     ///
     /// # Errors
-    /// [`Error::Locked`], [`Error::Damaged`], [`Error::Unsupported`], [`Error::Replay`], [`Error::Io`].
+    /// [`Error::Locked`], [`Error::Damaged`], [`Error::Unsupported`], [`Error::Replay`], [`Error::Archive`],
+    /// [`Error::Io`].
     pub fn open(
-        dir: &Path,
+        folders: impl Into<Folders>,
         options: Options,
         disk: Arc<dyn Disk>,
         mut on_batch: impl FnMut(Batch<'_>) -> Result<(), ReplayError>,
     ) -> Result<Opened, Error> {
+        let folders = folders.into();
+        let dir = folders.own();
         disk.create_dir(dir).map_err(Error::io("create the directory"))?;
         let lock = disk.lock(&dir.join(LOCK_NAME)).map_err(Error::io("lock the directory"))?;
         let lock = lock.ok_or(Error::Locked)?;
+        remove_unfinished(disk.as_ref(), dir)?;
 
-        let bases = list_segments(disk.as_ref(), dir)?;
+        let bases = folders.list(disk.as_ref())?;
         let mut replay = Replay {
             disk: disk.as_ref(),
-            dir,
+            folders: &folders,
             options: &options,
             log_id: None,
             active: None,
+            end: None,
             kept: Vec::new(),
             last: options.start.unwrap_or_default(),
             recovered: Recovered::default(),
@@ -144,70 +153,62 @@ impl Journal {
 
         let Replay { kept, last, mut recovered, .. } = replay;
         recovered.batches = last.batches;
-        let shared = Arc::new(Shared::new(disk, dir.to_owned(), log_id, active.end, kept));
+        let shared = Arc::new(Shared::new(disk, folders, log_id, active.end, kept));
         // A segment with nothing but a header would otherwise be full, and be followed by another, for ever.
         let segment_bytes = options.segment_bytes.max(SEGMENT_HEADER_BYTES as u64 + 1);
         let writer = Writer::new(Arc::clone(&shared), active, segment_bytes, last, lock);
-        Ok(Opened { writer, reader: Reader::new(shared), recovered })
+        Ok(Opened {
+            writer,
+            reader: Reader::new(Arc::clone(&shared)),
+            keeper: Keeper::new(shared),
+            recovered,
+        })
     }
 
-    /// The id of the log in `dir`, if there is one whose first segment has a sound header. Changes nothing.
+    /// The id of the log in these folders, if there is one whose first segment has a sound header. Changes nothing.
     ///
     /// # Errors
-    /// [`Error::Io`].
-    pub fn log_id(dir: &Path, disk: &dyn Disk) -> Result<Option<u128>, Error> {
-        disk.create_dir(dir).map_err(Error::io("create the directory"))?;
-        if !list_segments(disk, dir)?.contains(&FIRST) {
+    /// [`Error::Archive`], [`Error::Io`].
+    pub fn log_id(folders: &Folders, disk: &dyn Disk) -> Result<Option<u128>, Error> {
+        disk.create_dir(folders.own()).map_err(Error::io("create the directory"))?;
+        if !folders.list(disk)?.contains(&FIRST) {
             return Ok(None);
         }
-        let file = disk.open(&segment_path(dir, FIRST)).map_err(Error::io("open a segment"))?;
+        let (file, _) = folders.open(disk, FIRST, |disk, path| disk.open(path))?;
         let mut header = [0; SEGMENT_HEADER_BYTES];
         read_full(file.as_ref(), &mut header, 0).map_err(Error::io("read a segment header"))?;
         Ok(SegmentHeader::decode(&header).ok().map(|header| header.log_id))
     }
 
-    /// The files in `dir` that hold the log up to a boundary, and how many bytes of each; without any batch, the
-    /// header.
+    /// The files that hold the log up to a boundary, and how many bytes of each: of all but the last all that there
+    /// are. Without any batch it is the header.
     ///
     /// # Errors
-    /// [`Error::Io`].
-    pub fn files(dir: &Path, disk: &dyn Disk, to: Boundary) -> Result<Vec<(PathBuf, u64)>, Error> {
+    /// [`Error::Archive`], [`Error::Io`].
+    pub fn files(
+        folders: &Folders,
+        disk: &dyn Disk,
+        to: Boundary,
+    ) -> Result<Vec<(PathBuf, Option<u64>)>, Error> {
         let end = to.at.max(FIRST.after(SEGMENT_HEADER_BYTES));
-        let mut bases = list_segments(disk, dir)?;
+        let mut bases = folders.list(disk)?;
         bases.retain(|base| *base < end);
-        let ends = bases.iter().skip(1).copied().chain([end]);
-        Ok(bases
-            .iter()
-            .zip(ends)
-            .map(|(&base, end)| (segment_path(dir, base), end.offset_from(base)))
-            .collect())
+        let last = bases.last().copied();
+        let file = |base| {
+            let bytes = (Some(base) == last).then(|| end.offset_from(base));
+            Ok((folders.find(disk, base)?, bytes))
+        };
+        bases.into_iter().map(file).collect()
     }
 
-    /// The file in `dir` that an address lies in, and the offset in it.
+    /// The file that an address lies in, and the offset in it, if it was not compacted.
     ///
     /// # Errors
-    /// [`Error::Io`].
-    pub fn locate(dir: &Path, disk: &dyn Disk, at: Address) -> Result<(PathBuf, u64), Error> {
-        let bases = list_segments(disk, dir)?;
-        let base = bases.into_iter().rfind(|base| *base <= at).unwrap_or_default();
-        Ok((segment_path(dir, base), at.offset_from(base)))
+    /// [`Error::Archive`], [`Error::Io`].
+    pub fn locate(folders: &Folders, disk: &dyn Disk, at: Address) -> Result<(PathBuf, u64), Error> {
+        let base = folders.list(disk)?.into_iter().rfind(|base| *base <= at).unwrap_or_default();
+        Ok((folders.find(disk, base)?, at.offset_from(base)))
     }
-}
-
-/// The file of the segment with this base.
-pub(crate) fn segment_path(dir: &Path, base: Address) -> PathBuf {
-    dir.join(format!("{base}{SEGMENT_SUFFIX}"))
-}
-
-pub(crate) fn list_segments(disk: &dyn Disk, dir: &Path) -> Result<Vec<Address>, Error> {
-    let names = disk.list(dir).map_err(Error::io("list the directory"))?;
-    let base = |name: &String| {
-        let base = Address::new(u64::from_str_radix(name.strip_suffix(SEGMENT_SUFFIX)?, 16).ok()?);
-        (*name == format!("{base}{SEGMENT_SUFFIX}")).then_some(base)
-    };
-    let mut bases: Vec<_> = names.iter().filter_map(base).collect();
-    bases.sort_unstable();
-    Ok(bases)
 }
 
 type OnBatch<'a> = dyn FnMut(Batch<'_>) -> Result<(), ReplayError> + 'a;
@@ -222,12 +223,14 @@ enum Order {
 /// The log as far as it has been replayed.
 struct Replay<'a> {
     disk: &'a dyn Disk,
-    dir: &'a Path,
+    folders: &'a Folders,
     options: &'a Options,
     /// From the header of the first segment; the others must have the same.
     log_id: Option<u128>,
-    /// The last segment found sound so far, and where its last whole batch ends.
+    /// The last segment found sound so far, and where its last whole batch ends; none if it is never written on.
     active: Option<Active>,
+    /// Where the last segment found sound so far ends.
+    end: Option<Address>,
     /// The bases of the segments that belong to the log.
     kept: Vec<Address>,
     /// The end of the last batch found sound so far, or where the replay begins.
@@ -251,7 +254,7 @@ impl Replay<'_> {
             if self.options.accept_loss == AcceptLoss::No {
                 return Err(Error::Damaged { segment, at, reason });
             }
-            self.recovered.lost = Some(Lost { at, reason });
+            self.recovered.lost = Some(Lost { at: self.end.unwrap_or(at), reason });
             return self.set_aside(bases.get(index..).unwrap_or_default());
         }
         Ok(())
@@ -259,7 +262,7 @@ impl Replay<'_> {
 
     fn total_bytes(&self, bases: &[Address]) -> Result<u64, Error> {
         let Some(&last) = bases.last() else { return Ok(0) };
-        let file = self.disk.open(&segment_path(self.dir, last)).map_err(Error::io("open a segment"))?;
+        let (file, _) = self.folders.open(self.disk, last, |disk, path| disk.open(path))?;
         Ok(last.get() + file.size().map_err(Error::io("measure a segment"))?)
     }
 
@@ -280,40 +283,79 @@ impl Replay<'_> {
         on_batch: &mut OnBatch<'_>,
     ) -> Result<Option<Damage>, Error> {
         // The segment that holds the start comes first, and must hold it before anything is changed.
-        let start = self.options.start.filter(|_| self.active.is_none());
-        let expected = match (&self.active, start) {
-            (Some(active), _) => active.end,
+        let start = self.options.start.filter(|_| self.end.is_none());
+        let expected = match (self.end, start) {
+            (Some(end), _) => end,
             (None, Some(_)) => base,
             (None, None) => FIRST,
         };
         if base != expected {
             return Ok(Some(Damage { segment: base, at: expected, reason: Reason::Gap }));
         }
-        let path = segment_path(self.dir, base);
-        let file = self.disk.open(&path).map_err(Error::io("open a segment"))?;
+        let (file, home) = self.folders.open(self.disk, base, |disk, path| disk.open(path))?;
         let mut bytes = std::mem::take(&mut self.bytes);
         read_from(file.as_ref(), 0, &mut bytes)?;
-        let flaw = check_header(&bytes, base, &mut self.log_id)?;
-        let active = Active { base, file, end: base };
-        let found = match (flaw, start) {
-            (flaw, Some(start)) => {
-                let scan = scan_after(&bytes, base, start).filter(|_| flaw.is_none());
-                let scan = scan.ok_or(Error::NoBoundary(start))?;
-                self.batches(active, scan, bytes.len(), order, on_batch)?
-            }
-            (Some(reason), None) if order == Order::Last && is_torn_header(bytes.len() as u64, reason) => {
+        let layout = check_header(&bytes, base, &mut self.log_id)?;
+        let scan = match (layout, start) {
+            (Err(_), Some(start)) => return Err(Error::NoBoundary(start)),
+            (Err(reason), None) => Err(reason),
+            (Ok(_), Some(start)) => Ok(scan_after(&bytes, base, start).ok_or(Error::NoBoundary(start))?),
+            (Ok(_), None) => Ok(scan(&bytes, base, self.last.batches + 1)),
+        };
+        let found = match scan {
+            Err(reason) if order == Order::Last && is_torn_header(bytes.len() as u64, reason) => {
                 self.recovered.cut_bytes += bytes.len() as u64;
                 self.create_segment(base)?;
                 None
             }
-            (Some(reason), None) => Some(Damage { segment: base, at: base, reason }),
-            (None, None) => {
-                let scan = scan(&bytes, base, self.last.batches + 1);
-                self.batches(active, scan, bytes.len(), order, on_batch)?
+            Err(reason) => Some(Damage { segment: base, at: base, reason }),
+            Ok(scan) if home == Home::Archive || layout == Ok(Layout::Compacted) => {
+                self.closed(base, &scan, start, on_batch)?
             }
+            Ok(scan) => self.batches(Active { base, file, end: base }, scan, bytes.len(), order, on_batch)?,
         };
         self.bytes = bytes;
         Ok(found)
+    }
+
+    /// Replays the batches of a segment that is never written on, all of them or none: if some are damaged, what would
+    /// follow the others must stand in a segment of its own.
+    fn closed(
+        &mut self,
+        base: Address,
+        scan: &Scan<'_>,
+        start: Option<Boundary>,
+        on_batch: &mut OnBatch<'_>,
+    ) -> Result<Option<Damage>, Error> {
+        self.active = None;
+        let (at, reason) = match scan.tail {
+            Tail::Clean => {
+                self.show(&scan.batches, on_batch)?;
+                self.end = Some(base.after(scan.end));
+                self.kept.push(base);
+                return Ok(None);
+            }
+            Tail::Unsupported { at, version } => {
+                return Err(Error::Unsupported { at, version: version.into() });
+            }
+            Tail::Damaged { at, reason } | Tail::Torn { at, reason } => (at, reason),
+        };
+        match start {
+            // What stands before the start is lost with it.
+            Some(start) if self.options.accept_loss == AcceptLoss::Yes => Err(Error::NoBoundary(start)),
+            _ => {
+                self.end = Some(base);
+                Ok(Some(Damage { segment: base, at, reason }))
+            }
+        }
+    }
+
+    fn show(&mut self, batches: &[Batch<'_>], on_batch: &mut OnBatch<'_>) -> Result<(), Error> {
+        for batch in batches {
+            on_batch(*batch).map_err(|source| Error::Replay { at: batch.address(), source })?;
+            self.last = batch.end();
+        }
+        Ok(())
     }
 
     /// Replays the batches of a segment of `len` bytes whose header is sound, and makes it the active one.
@@ -327,11 +369,9 @@ impl Replay<'_> {
     ) -> Result<Option<Damage>, Error> {
         let segment = active.base;
         let Scan { batches, end, tail } = scan;
-        for batch in batches {
-            on_batch(batch).map_err(|source| Error::Replay { at: batch.address(), source })?;
-            self.last = batch.end();
-        }
+        self.show(&batches, on_batch)?;
         active.end = segment.after(end);
+        self.end = Some(active.end);
         let rest = len - end;
         let damage = match (tail, order) {
             (Tail::Unsupported { at, version }, _) => {
@@ -361,19 +401,25 @@ impl Replay<'_> {
         let cut_at = self.save_lost_bytes()?;
         let active_base = self.active.as_ref().map(|active| active.base);
         for &base in bases.iter().filter(|base| Some(**base) != active_base) {
-            let path = segment_path(self.dir, base);
-            let file = self.disk.open(&path).map_err(Error::io("open a lost segment"))?;
-            self.recovered.cut_bytes += file.size().map_err(Error::io("measure a lost segment"))?;
-            let aside = self.lost_path(base)?;
-            self.disk.rename(&path, &aside).map_err(Error::io("set a lost segment aside"))?;
+            for path in self.folders.find_all(self.disk, base)? {
+                self.set_file_aside(&path, base)?;
+            }
         }
-        self.disk.sync_dir(self.dir).map_err(Error::io("flush the directory"))?;
         match (&self.active, cut_at) {
             (Some(active), Some(len)) => {
                 cut(active.file.as_ref(), len).map_err(Error::io("cut at the damage"))
             }
             _ => Ok(()),
         }
+    }
+
+    fn set_file_aside(&mut self, path: &Path, base: Address) -> Result<(), Error> {
+        let file = self.disk.open(path).map_err(Error::io("open a lost segment"))?;
+        self.recovered.cut_bytes += file.size().map_err(Error::io("measure a lost segment"))?;
+        let dir = path.parent().unwrap_or(self.folders.own());
+        let aside = self.lost_path(dir, base)?;
+        self.disk.rename(path, &aside).map_err(Error::io("set a lost segment aside"))?;
+        self.disk.sync_dir(dir).map_err(Error::io("flush the directory"))
     }
 
     /// Copies what follows the sound part of the active segment to a file of its own, and returns the offset at
@@ -388,7 +434,8 @@ impl Replay<'_> {
         if lost.is_empty() {
             return Ok(None);
         }
-        let aside = self.disk.create(&self.lost_path(*end)?).map_err(Error::io("create a lost file"))?;
+        let aside = self.lost_path(self.folders.own(), *end)?;
+        let aside = self.disk.create(&aside).map_err(Error::io("create a lost file"))?;
         let saved = aside.write_all_at(lost, 0).and_then(|()| aside.sync_data());
         saved.map_err(Error::io("save lost bytes"))?;
         self.recovered.cut_bytes += lost.len() as u64;
@@ -396,21 +443,21 @@ impl Replay<'_> {
     }
 
     /// A name for bytes that stood at `at` which no earlier loss has taken.
-    fn lost_path(&self, at: Address) -> Result<PathBuf, Error> {
-        let taken = self.disk.list(self.dir).map_err(Error::io("list the directory"))?;
+    fn lost_path(&self, dir: &Path, at: Address) -> Result<PathBuf, Error> {
+        let taken = self.disk.list(dir).map_err(Error::io("list the directory"))?;
         let free = (0_u64..).map(|number| format!("{at}.{number}.lost")).find(|name| !taken.contains(name));
-        Ok(self.dir.join(free.expect("a directory has fewer files than there are numbers")))
+        Ok(dir.join(free.expect("a directory has fewer files than there are numbers")))
     }
 
     /// Makes sure that there is a segment to write to, and that all that was replayed is durable.
     fn finish(&mut self) -> Result<(Active, u128), Error> {
         if self.active.is_none() {
-            self.create_segment(FIRST)?;
+            self.create_segment(self.end.unwrap_or(FIRST))?;
         }
         let active = self.active.take().expect("a segment was just made sure of");
         write_last_group_again(&active)?;
         active.file.sync_data().map_err(Error::io("flush the last segment"))?;
-        self.disk.sync_dir(self.dir).map_err(Error::io("flush the directory"))?;
+        self.disk.sync_dir(self.folders.own()).map_err(Error::io("flush the directory"))?;
         Ok((active, self.own_log_id()))
     }
 
@@ -420,13 +467,13 @@ impl Replay<'_> {
 
     /// Starts an empty segment, in place of whatever its file held.
     fn create_segment(&mut self, base: Address) -> Result<(), Error> {
-        let path = segment_path(self.dir, base);
-        let header = SegmentHeader { log_id: self.own_log_id(), base }.encode();
-        let file = self.disk.create(&path).map_err(Error::io("create a segment"))?;
+        let header = SegmentHeader { layout: Layout::Written, log_id: self.own_log_id(), base }.encode();
+        let file = self.disk.create(&self.folders.own_path(base)).map_err(Error::io("create a segment"))?;
         file.write_all_at(&header, 0).map_err(Error::io("write a segment header"))?;
         file.sync_data().map_err(Error::io("flush a new segment"))?;
         self.kept.push(base);
-        self.active = Some(Active { base, file, end: base.after(header.len()) });
+        let end = base.after(header.len());
+        (self.active, self.end) = (Some(Active { base, file, end }), Some(end));
         Ok(())
     }
 }
@@ -456,18 +503,19 @@ fn within(offset: u64) -> usize {
     usize::try_from(offset).expect("a segment fits the address space")
 }
 
-/// What is wrong with the header that begins `bytes`, if anything. The first one that is sound says which log it is.
+/// How the segment is laid out whose header begins `bytes`, or what is wrong with that. The first one that is sound
+/// says which log it is.
 pub(crate) fn check_header(
     bytes: &[u8],
     base: Address,
     log_id: &mut Option<u128>,
-) -> Result<Option<Reason>, Error> {
+) -> Result<Result<Layout, Reason>, Error> {
     match SegmentHeader::decode(bytes) {
         Err(HeaderFlaw::Unsupported(version)) => Err(Error::Unsupported { at: base, version }),
-        Err(HeaderFlaw::Broken) => Ok(Some(Reason::SegmentHeader)),
+        Err(HeaderFlaw::Broken) => Ok(Err(Reason::SegmentHeader)),
         Ok(header) => {
             let own = *log_id.get_or_insert(header.log_id) == header.log_id && header.base == base;
-            Ok((!own).then_some(Reason::ForeignSegment))
+            Ok(if own { Ok(header.layout) } else { Err(Reason::ForeignSegment) })
         }
     }
 }

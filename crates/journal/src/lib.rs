@@ -20,15 +20,20 @@
 //! * [`reader`](Reader): records by address, checked at each read.
 //! * [`walk`](Walk): every batch of a folder, without the lock, while somebody may write.
 //! * [`recovery`]: the judgement over the bytes of a segment, a pure function.
-//! * `format`: the bytes themselves, locked by `tests/golden`.
+//! * [`Keeper`]: writing sealed segments anew without what is not needed, and moving them to an archive.
+//! * `format`, `compacted`: the bytes themselves, locked by `tests/golden`.
+//! * [`Folders`]: where the files are.
 //! * [`disk`](Disk): the seam to the file system, so that tests can make it fail.
 //! * [`testing`]: a disk in memory that loses power, from a seed.
 //!
 //! Absent on purpose: indexes (the caller builds its own while the log is replayed), threads (the caller owns
 //! the one that writes), compression and encryption (`key_id` leaves room for sealed payloads).
 
+mod compacted;
+mod compaction;
 mod disk;
 mod error;
+mod folders;
 mod format;
 mod journal;
 mod reader;
@@ -37,8 +42,10 @@ pub mod testing;
 mod walk;
 mod writer;
 
+pub use compaction::{Compaction, Fate, Keeper, LEAST_SAVED, Sieve};
 pub use disk::{Disk, DiskFile, Lock, RealDisk, read_full};
 pub use error::{Damage, Error, Reason, ReplayError};
+pub use folders::Folders;
 pub use format::{Address, Batch, Boundary, MAX_PAYLOAD_BYTES, Record, RecordRef};
 pub use journal::{AcceptLoss, DEFAULT_SEGMENT_BYTES, Journal, Lost, Opened, Options, Progress, Recovered};
 pub use reader::{MAX_OPEN_SEGMENTS, Reader};

@@ -1,4 +1,5 @@
-//! The judgement over the bytes of a segment: which batches are whole, and what the rest is.
+//! The judgement over the bytes of a segment: which batches are whole, and what the rest is. Of a compacted one it is
+//! simpler, see `compacted`.
 //!
 //! A pure function, so that every crash and every damage can be tried as bytes. It keeps one promise: what was
 //! acknowledged is never cut silently when the bytes themselves can prove that it was acknowledged. The proof is
@@ -11,10 +12,11 @@
 //! group from one that was acknowledged and damaged afterwards; both are a torn tail.
 
 use crate::{
+    compacted,
     error::Reason,
     format::{
-        Address, Batch, Boundary, Flaw, MARKER_BYTES, MARKER_KIND, Marker, Run, SEGMENT_HEADER_BYTES,
-        decode_record,
+        Address, Batch, Boundary, Flaw, Layout, MARKER_BYTES, MARKER_KIND, Marker, Places, Run,
+        SEGMENT_HEADER_BYTES, SegmentHeader, decode_record,
     },
 };
 
@@ -23,7 +25,7 @@ use crate::{
 pub struct Scan<'a> {
     /// The whole batches, in order.
     pub batches: Vec<Batch<'a>>,
-    /// The offset in the segment where the last whole batch ends.
+    /// The offset in the segment, as it was first written, where the last whole batch ends.
     pub end: usize,
     /// What follows it.
     pub tail: Tail,
@@ -61,6 +63,10 @@ pub enum Tail {
 /// `next_batch` the number that its first batch must have.
 #[must_use]
 pub fn scan(bytes: &[u8], base: Address, next_batch: u64) -> Scan<'_> {
+    if is_compacted(bytes) {
+        let scan = compacted::scan(bytes, base, next_batch, None);
+        return scan.expect("without a start there always is an answer");
+    }
     let expected = Expected { number: next_batch, group_start: None };
     scan_from(bytes, base, SEGMENT_HEADER_BYTES.min(bytes.len()), expected)
 }
@@ -69,6 +75,9 @@ pub fn scan(bytes: &[u8], base: Address, next_batch: u64) -> Scan<'_> {
 /// end there. What stands before that batch's marker is not looked at.
 #[must_use]
 pub fn scan_after(bytes: &[u8], base: Address, start: Boundary) -> Option<Scan<'_>> {
+    if is_compacted(bytes) {
+        return compacted::scan(bytes, base, start.batches + 1, Some(start));
+    }
     let end = usize::try_from(start.at.offset_from(base)).ok()?;
     let marker_at = end.checked_sub(MARKER_BYTES).filter(|offset| *offset > SEGMENT_HEADER_BYTES)?;
     let mut scan = scan_behind(bytes.get(marker_at..)?, start)?;
@@ -96,6 +105,10 @@ pub fn first_number(bytes: &[u8]) -> Option<u64> {
         }
         rest = rest.get(record.encoded_len()..)?;
     }
+}
+
+fn is_compacted(bytes: &[u8]) -> bool {
+    SegmentHeader::decode(bytes).is_ok_and(|header| header.layout == Layout::Compacted)
 }
 
 fn scan_from(bytes: &[u8], base: Address, offset: usize, mut expected: Expected) -> Scan<'_> {
@@ -151,10 +164,18 @@ fn whole_batch(bytes: &[u8], at: Address, expected: Expected) -> Result<(Batch<'
         if marker.number != expected.number || !in_place {
             return Err(broken(Flaw::Broken(Reason::Sequence)));
         }
-        let run_bytes = bytes.get(..offset).expect("the run lies before its marker");
-        let (number, count, checksum) = (marker.number, run.count(), run.checksum());
-        let batch = Batch { number, address: at, count, checksum, run: run_bytes };
-        return Ok((batch, marker, offset + encoded.len()));
+        let len = offset + encoded.len();
+        let batch = Batch {
+            number: marker.number,
+            address: at,
+            end: at.after(len),
+            count: run.count(),
+            checksum: run.checksum(),
+            run: bytes.get(..offset).expect("the run lies before its marker"),
+            marker: encoded,
+            places: Places::Adjacent,
+        };
+        return Ok((batch, marker, len));
     }
 }
 
@@ -190,7 +211,7 @@ fn later_group_follows(bytes: &[u8], at: Address, number: u64, offset: usize) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{SegmentHeader, encode_record};
+    use crate::format::encode_record;
 
     const BASE: Address = Address::new(4096);
     const FIRST_BATCH: u64 = 7;
@@ -205,7 +226,7 @@ mod tests {
 
     /// Builds a segment; each group is a list of batches, each batch a list of payloads.
     fn segment(groups: &[&[&[&str]]]) -> Segment {
-        let bytes = SegmentHeader { log_id: 1, base: BASE }.encode();
+        let bytes = SegmentHeader { layout: Layout::Written, log_id: 1, base: BASE }.encode();
         let mut built = Segment { group_ends: vec![bytes.len()], batch_ends: vec![bytes.len()], bytes };
         let mut number = FIRST_BATCH;
         for group in groups {
@@ -400,7 +421,7 @@ mod tests {
         let mut run = Run::default();
         run.add(1, b"x");
         Marker::new(FIRST_BATCH + 5, run, BASE.after(50)).encode(&mut inner);
-        let mut bytes = SegmentHeader { log_id: 1, base: BASE }.encode();
+        let mut bytes = SegmentHeader { layout: Layout::Written, log_id: 1, base: BASE }.encode();
         encode_record(&mut bytes, 1, 0, 0, &inner);
         let built = segment(&[]);
         check("torn before the marker", &built, &bytes, 0, Verdict::Torn);

@@ -5,24 +5,20 @@
 //! shown when its bytes are in the file, as after a kill. Beside a writer that may be a moment before its flush is
 //! confirmed, and should that flush fail, the batch is cut again.
 
-use std::{
-    fmt,
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fmt, ops::ControlFlow, path::PathBuf, sync::Arc};
 
 use crate::{
     disk::{Disk, DiskFile, read_full},
     error::{Damage, Error, Reason},
-    format::{Address, Batch, Boundary, MARKER_BYTES, SEGMENT_HEADER_BYTES},
-    journal::{check_header, is_torn_header, list_segments, read_from, segment_path},
-    recovery::{Tail, first_number, scan, scan_behind},
+    folders::Folders,
+    format::{Address, Batch, Boundary, Layout, MARKER_BYTES, SEGMENT_HEADER_BYTES},
+    journal::{check_header, is_torn_header, read_from},
+    recovery::{Tail, first_number, scan, scan_after, scan_behind},
 };
 
-/// A walk over the batches in a folder. Memory is bounded by the largest segment.
+/// A walk over the batches in the folders of a log. Memory is bounded by the largest segment.
 pub struct Walk {
-    dir: PathBuf,
+    folders: Folders,
     disk: Arc<dyn Disk>,
     log_id: Option<u128>,
     at: Boundary,
@@ -51,11 +47,11 @@ pub enum End<B> {
 }
 
 impl Walk {
-    /// A walk over the log in `dir` that begins at a boundary that an earlier one has shown; [`Boundary::default`] is
+    /// A walk over the log in these folders that begins at a boundary that an earlier one has shown; [`Boundary::default`] is
     /// the beginning of the log.
     #[must_use]
-    pub fn new(dir: &Path, disk: Arc<dyn Disk>, from: Boundary) -> Self {
-        Self { dir: dir.to_owned(), disk, log_id: None, at: from, suspect: None, bytes: Vec::new() }
+    pub fn new(folders: impl Into<Folders>, disk: Arc<dyn Disk>, from: Boundary) -> Self {
+        Self { folders: folders.into(), disk, log_id: None, at: from, suspect: None, bytes: Vec::new() }
     }
 
     /// Where it stands: behind the last batch that was shown.
@@ -70,10 +66,12 @@ impl Walk {
         self.log_id
     }
 
-    /// The file that the damage is in, and the offset in it.
+    /// The file that the damage is in, and the offset in it, if it was not compacted.
     #[must_use]
     pub fn place(&self, damage: Damage) -> (PathBuf, u64) {
-        (segment_path(&self.dir, damage.segment), damage.at.offset_from(damage.segment))
+        let path = self.folders.find(self.disk.as_ref(), damage.segment);
+        let path = path.unwrap_or_else(|_| self.folders.own_path(damage.segment));
+        (path, damage.at.offset_from(damage.segment))
     }
 
     /// How many bytes of log there are, with what may stand behind the last batch.
@@ -81,7 +79,7 @@ impl Walk {
     /// # Errors
     /// [`Error::Io`].
     pub fn total_bytes(&self) -> Result<u64, Error> {
-        let Some(last) = list_segments(self.disk.as_ref(), &self.dir)?.pop() else { return Ok(0) };
+        let Some(last) = self.folders.list(self.disk.as_ref())?.pop() else { return Ok(0) };
         let file = self.open(last)?;
         Ok(last.get() + file.size().map_err(Error::io("measure a segment"))?)
     }
@@ -131,7 +129,7 @@ impl Walk {
     pub fn skip(&mut self) -> Result<bool, Error> {
         let Some(Damage { segment, at: _, reason }) = self.suspect.take() else { return Ok(false) };
         let follows = |base: &Address| *base > segment || (reason == Reason::Gap && *base == segment);
-        let bases = list_segments(self.disk.as_ref(), &self.dir)?;
+        let bases = self.folders.list(self.disk.as_ref())?;
         let Some(next) = bases.into_iter().find(follows) else { return Ok(false) };
         let file = self.open(next)?;
         read_from(file.as_ref(), 0, &mut self.bytes)?;
@@ -142,7 +140,7 @@ impl Walk {
 
     /// One look at what is there.
     fn look<B>(&mut self, on_batch: &mut impl FnMut(Batch<'_>) -> ControlFlow<B>) -> Result<End<B>, Error> {
-        let bases = list_segments(self.disk.as_ref(), &self.dir)?;
+        let bases = self.folders.list(self.disk.as_ref())?;
         // The segment that begins here, or else the one that holds what stands before.
         let begun = bases.partition_point(|base| *base <= self.at.at).saturating_sub(1);
         for (index, &base) in bases.iter().enumerate().skip(begun) {
@@ -171,20 +169,28 @@ impl Walk {
         let mut header = [0; SEGMENT_HEADER_BYTES];
         let filled = read_full(file.as_ref(), &mut header, 0).map_err(Error::io("read a segment header"))?;
         let header = header.get(..filled).unwrap_or_default();
-        if let Some(reason) = check_header(header, base, &mut self.log_id)? {
-            let len = file.size().map_err(Error::io("measure a segment"))?;
-            return Ok(match is_torn_header(len, reason) {
-                true => End::Unfinished { at: base, reason },
-                false => End::Damaged(Damage { segment: base, at: base, reason }),
-            });
-        }
-        let inside = self.at.at > base;
-        let from = if inside { self.at.at.offset_from(base).saturating_sub(MARKER_BYTES as u64) } else { 0 };
+        let layout = match check_header(header, base, &mut self.log_id)? {
+            Ok(layout) => layout,
+            Err(reason) => {
+                let len = file.size().map_err(Error::io("measure a segment"))?;
+                return Ok(match is_torn_header(len, reason) {
+                    true => End::Unfinished { at: base, reason },
+                    false => End::Damaged(Damage { segment: base, at: base, reason }),
+                });
+            }
+        };
+        // What stands before the boundary need not be read where its offset is known.
+        let inside = (self.at.at > base).then_some(layout);
+        let from = match inside {
+            Some(Layout::Written) => self.at.at.offset_from(base).saturating_sub(MARKER_BYTES as u64),
+            Some(Layout::Compacted) | None => 0,
+        };
         let mut bytes = std::mem::take(&mut self.bytes);
         read_from(file.as_ref(), from, &mut bytes)?;
         let scan = match inside {
-            true => scan_behind(&bytes, self.at).ok_or(Error::NoBoundary(self.at))?,
-            false => scan(&bytes, base, self.at.batches + 1),
+            Some(Layout::Written) => scan_behind(&bytes, self.at).ok_or(Error::NoBoundary(self.at))?,
+            Some(Layout::Compacted) => scan_after(&bytes, base, self.at).ok_or(Error::NoBoundary(self.at))?,
+            None => scan(&bytes, base, self.at.batches + 1),
         };
         for batch in scan.batches {
             self.at = batch.end();
@@ -205,12 +211,13 @@ impl Walk {
     }
 
     fn open(&self, base: Address) -> Result<Arc<dyn DiskFile>, Error> {
-        self.disk.open_to_read(&segment_path(&self.dir, base)).map_err(Error::io("open a segment"))
+        let (file, _) = self.folders.open(self.disk.as_ref(), base, |disk, path| disk.open_to_read(path))?;
+        Ok(file)
     }
 }
 
 impl fmt::Debug for Walk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Walk").field("dir", &self.dir).field("at", &self.at).finish_non_exhaustive()
+        f.debug_struct("Walk").field("folders", &self.folders).field("at", &self.at).finish_non_exhaustive()
     }
 }

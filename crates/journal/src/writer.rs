@@ -10,10 +10,9 @@ use crate::{
     disk::{DiskFile, Lock},
     error::Error,
     format::{
-        Address, Boundary, MARKER_BYTES, MARKER_KIND, MAX_PAYLOAD_BYTES, Marker, RECORD_HEADER_BYTES, Run,
-        SEGMENT_HEADER_BYTES, SegmentHeader, encode_record,
+        Address, Boundary, Layout, MARKER_BYTES, MARKER_KIND, MAX_PAYLOAD_BYTES, Marker, RECORD_HEADER_BYTES,
+        Run, SEGMENT_HEADER_BYTES, SegmentHeader, encode_record,
     },
-    journal::segment_path,
     reader::Shared,
 };
 
@@ -227,10 +226,10 @@ impl Writer {
 
     /// Goes on in a new segment. The old one is durable to its end, so it counts as sealed from here on.
     fn roll(&mut self) -> Result<(), Error> {
-        let Shared { disk, dir, log_id, .. } = self.shared.as_ref();
+        let Shared { disk, folders, log_id, .. } = self.shared.as_ref();
         let base = self.segment.end;
-        let path = segment_path(dir, base);
-        let header = SegmentHeader { log_id: *log_id, base }.encode();
+        let path = folders.own_path(base);
+        let header = SegmentHeader { layout: Layout::Written, log_id: *log_id, base }.encode();
         // A file that never got its header is what a crash leaves too: recovery cuts it, the next roll empties it.
         let file = match disk.create(&path) {
             Ok(file) => file,
@@ -245,7 +244,9 @@ impl Writer {
             }
             return Err(Error::Io { doing: "write a segment header", source });
         }
-        file.sync_data().and_then(|()| disk.sync_dir(dir)).map_err(Error::io("flush a new segment"))?;
+        file.sync_data()
+            .and_then(|()| disk.sync_dir(folders.own()))
+            .map_err(Error::io("flush a new segment"))?;
         self.shared.add(base, Arc::clone(&file));
         self.segment = Active { base, file, end: base.after(SEGMENT_HEADER_BYTES) };
         self.allocated = 0;

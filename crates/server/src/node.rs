@@ -240,7 +240,7 @@ fn open_log(config: &Config) -> Result<Arc<dyn EventStore>, NodeError> {
     std::fs::create_dir_all(&config.data).map_err(folder)?;
     let path = config.data.join("journal");
     let log_id = uuid::Uuid::new_v4().as_u128();
-    let options = JournalOptions { progress: Some(tell_progress), ..config.journal };
+    let options = JournalOptions { progress: Some(tell_progress), ..config.journal.clone() };
     let (store, recovered) = JournalStore::open(&path, log_id, options)
         .map_err(|source| NodeError::Log { path, source: Box::new(source) })?;
     if let Some(lost) = recovered.lost {

@@ -141,7 +141,7 @@ impl Life {
                     _ => self.disk.stop_after(self.dice.below(9)),
                 }
             }
-            match JournalStore::open_on(Path::new("/log"), 7, options, Arc::new(self.disk.clone())) {
+            match JournalStore::open_on(Path::new("/log"), 7, options.clone(), Arc::new(self.disk.clone())) {
                 Ok((store, _)) if !self.disk.has_stopped() => {
                     self.disk.calm();
                     return Ok(Arc::new(store));

@@ -38,7 +38,7 @@ impl InFolder {
     fn open(folder: TempDir, log_id: u128, options: JournalOptions) -> Self {
         let gate = Arc::new(Gate::default());
         let disk = Arc::new(GatedDisk(Arc::clone(&gate)));
-        let (store, _) = JournalStore::open_on(folder.path(), log_id, options, disk).unwrap();
+        let (store, _) = JournalStore::open_on(folder.path(), log_id, options.clone(), disk).unwrap();
         Self { store: Arc::new(store), gate, options, folder }
     }
 }
@@ -53,6 +53,10 @@ impl Fixture for InFolder {
         assert!(Arc::into_inner(store).is_some(), "somebody still has the store");
         // Another id, which a log that has one must not take.
         Self::open(folder, 8, options)
+    }
+
+    fn drops_at_once(&self) -> bool {
+        false
     }
 
     fn hold_disk(&self) -> Option<Box<dyn HeldDisk>> {

@@ -61,7 +61,7 @@ fn check(faults: &[(Op, i32)], first_payload: &str, answer: Answer, log: &[Op]) 
         check_poisoned(&mut writer);
     }
     drop(writer);
-    let (Opened { mut writer, reader, recovered }, replayed) = open(dir.path());
+    let (Opened { mut writer, reader, recovered, .. }, replayed) = open(dir.path());
     if answer == Answer::Unknown {
         // Either way of an unknown outcome is right, as long as batches are whole.
         let replayed = texts(&replayed);

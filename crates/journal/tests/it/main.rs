@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+mod archive;
+mod compaction;
 mod faults;
 mod faulty_disk;
 mod golden;

@@ -51,7 +51,7 @@ fn accepting() -> Options {
 fn a_log_keeps_its_id_and_its_batches() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("deep/down");
-    let (Opened { mut writer, reader, recovered }, replayed) = open(&path);
+    let (Opened { mut writer, reader, recovered, .. }, replayed) = open(&path);
     assert_eq!((recovered.batches, replayed.len(), reader.durable_end().get()), (0, 0, 40));
     let first = stage(&mut writer, &["a", "b"]);
     writer.commit().unwrap();
@@ -87,7 +87,7 @@ fn a_torn_tail_is_cut_for_good() {
     let segment = dir.path().join(&names(dir.path(), ".seg")[0]);
     let torn = OpenOptions::new().write(true).open(&segment).unwrap();
     torn.set_len(reader.durable_end().get() - 1).unwrap();
-    let (Opened { mut writer, reader, recovered }, replayed) = open(dir.path());
+    let (Opened { mut writer, reader, recovered, .. }, replayed) = open(dir.path());
     assert_eq!((texts(&replayed), recovered.cut_bytes), (vec![vec!["a".to_owned()]], 56));
     assert_eq!(recovered.lost, None);
     assert_eq!(fs::metadata(&segment).unwrap().len(), reader.durable_end().get(), "no remains");
@@ -130,7 +130,7 @@ fn check_damage(spoil: impl FnOnce(&Path, &[String]), segment: usize, reason: Re
     assert_eq!((format!("{found}.seg"), why), (segments[segment].clone(), reason));
     assert_eq!(sizes(dir.path(), ".seg"), before, "a refusal changes nothing");
 
-    let (Opened { mut writer, reader, recovered }, replayed) =
+    let (Opened { mut writer, reader, recovered, .. }, replayed) =
         open_with(dir.path(), accepting(), Arc::new(RealDisk)).unwrap();
     assert_eq!(replayed.len(), kept);
     assert_eq!(recovered.lost, Some(Lost { at, reason }));

@@ -14,7 +14,7 @@ pub mod walk;
 mod writer;
 
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -23,7 +23,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 pub use sillage_journal::{
-    AcceptLoss, Address, Boundary, Damage, Disk, End, Error as LogError, Progress, RealDisk, Recovered,
+    AcceptLoss, Address, Boundary, Damage, Disk, End, Error as LogError, Folders, Progress, RealDisk,
+    Recovered,
 };
 use sillage_journal::{DEFAULT_SEGMENT_BYTES, Journal, Opened, Reader};
 use sillage_kernel::{Epoch, Event, Filter, Position, StreamName, Tenant, Timestamp, Version};
@@ -39,9 +40,9 @@ use super::ledger::LedgerLimits;
 use super::sequencer::{Sequencer, weight};
 use super::tail::Tail;
 use super::{
-    Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Direction, Durability,
-    EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, MAX_WAITING_APPENDS, Positions, StoreError,
-    StreamPage, room,
+    Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Cut, Direction,
+    Dropped, Durability, EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, MAX_WAITING_APPENDS,
+    Positions, StoreError, StreamPage, check_cuts, room,
 };
 use crate::clock;
 
@@ -112,12 +113,14 @@ pub enum NewEpoch {
 }
 
 /// How to open a journal.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct JournalOptions {
     /// How long and how many commands the ledger remembers.
     pub ledger: LedgerLimits,
     /// The size in bytes from which on a file of the log takes no further group.
     pub segment_bytes: u64,
+    /// The folder of archived segments, if there is one; see [`JournalStore::archive`].
+    pub archive: Option<PathBuf>,
     /// What to do when the log is damaged before its tail.
     pub accept_loss: AcceptLoss,
     /// Whether it begins a new epoch.
@@ -133,6 +136,7 @@ impl Default for JournalOptions {
         Self {
             ledger: LedgerLimits::default(),
             segment_bytes: DEFAULT_SEGMENT_BYTES,
+            archive: None,
             accept_loss: AcceptLoss::No,
             new_epoch: NewEpoch::default(),
             index: IndexLimits::default(),
@@ -286,9 +290,10 @@ impl JournalStore {
         options: JournalOptions,
         disk: Arc<dyn Disk>,
     ) -> Result<(Self, Recovered), sillage_journal::Error> {
-        let own_id = Journal::log_id(dir, disk.as_ref())?.unwrap_or(log_id);
-        let Replayed { opened, upkeep, leases } = replay::open(dir, own_id, options, disk)?;
-        let Opened { writer: mut log, reader, recovered } = opened;
+        let folders = Folders::from(dir).with_archive(options.archive.clone());
+        let own_id = Journal::log_id(&folders, disk.as_ref())?.unwrap_or(log_id);
+        let Replayed { opened, upkeep, leases } = replay::open(&folders, own_id, &options, disk)?;
+        let Opened { writer: mut log, reader, keeper: _, recovered } = opened;
         let index = Arc::clone(&upkeep.index);
         if options.new_epoch == NewEpoch::Now || recovered.lost.is_some() {
             let record = EpochRecord { epoch: Epoch::from_log_id(log_id), since: clock::now() };
@@ -472,6 +477,11 @@ impl EventStore for JournalStore {
             let through = if run.len() == addresses.len() { through } else { LogPage::end_of(&run, after) };
             Ok(LogPage { events: run.into_iter().filter(|event| filter.admits(event)).collect(), through })
         })
+    }
+
+    fn drop_events(&self, cuts: Vec<Cut>) -> BoxFuture<Result<Dropped, StoreError>> {
+        // Nothing is a part.
+        Box::pin(std::future::ready(check_cuts(&cuts).map(|()| Dropped::default())))
     }
 
     fn read_cursor(&self, reactor: &str) -> BoxFuture<Result<CursorState, StoreError>> {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use sillage_journal::{Boundary, Disk, Error as LogError, Journal, Progress, RealDisk};
+use sillage_journal::{Boundary, Disk, Error as LogError, Folders, Journal, Progress, RealDisk};
 use sillage_kernel::{Epoch, Position, Timestamp};
 
 use super::verify::{Concern, Defect, Verified, verify};
@@ -120,21 +120,26 @@ fn io_at(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
     move |source| BackupError::Io { path: path.to_owned(), source }
 }
 
-/// Saves the log in `dir` as the folder `to`, which must not be there; also while somebody writes the log.
+/// Saves the log in these folders as the folder `to`, which must not be there; also while somebody writes the log. The
+/// backup has all of it, with what was archived.
 ///
 /// # Errors
 /// [`BackupError`].
-pub fn backup(dir: &Path, to: &Path, on_progress: impl FnMut(Progress)) -> Result<Manifest, BackupError> {
-    let unfinished = begin(to)?;
-    let verified = sound(dir, on_progress)?;
+pub fn backup(
+    folders: impl Into<Folders>,
+    to: &Path,
+    on_progress: impl FnMut(Progress),
+) -> Result<Manifest, BackupError> {
+    let (unfinished, folders) = (begin(to)?, folders.into());
+    let verified = sound(&folders, on_progress)?;
     let Verified { epoch, boundary, head, .. } = verified;
-    let epoch = epoch.ok_or_else(|| BackupError::NoLog(dir.to_owned()))?;
+    let epoch = epoch.ok_or_else(|| BackupError::NoLog(folders.own().to_owned()))?;
     RealDisk.create_dir(&unfinished).map_err(io_at(&unfinished))?;
     let mut files = Vec::new();
-    for (from, bytes) in Journal::files(dir, &RealDisk, boundary)? {
+    for (from, limit) in Journal::files(&folders, &RealDisk, boundary)? {
         let name = from.file_name().and_then(|name| name.to_str()).expect("segments have plain names");
-        let (copied, sha256) = copy(&from, &unfinished.join(name), bytes)?;
-        if copied < bytes {
+        let (bytes, sha256) = copy(&from, &unfinished.join(name), limit.unwrap_or(u64::MAX))?;
+        if limit.is_some_and(|limit| bytes < limit) {
             return Err(BackupError::Cut);
         }
         files.push(SavedFile { name: name.to_owned(), bytes, sha256 });
@@ -179,7 +184,7 @@ pub fn restore(
             _ => {}
         }
     }
-    let verified = sound(&unfinished, on_progress)?;
+    let verified = sound(&Folders::from(&unfinished), on_progress)?;
     if !manifest.is_of(&verified) {
         let (file, problem) = (from.join(MANIFEST), "the log in its files ends elsewhere");
         return Err(BackupError::NotAsSaved { file, problem });
@@ -229,7 +234,7 @@ fn finish(unfinished: &Path, to: &Path) -> Result<(), BackupError> {
 }
 
 /// Looks at a log, which must have no defects but of its index.
-fn sound(dir: &Path, on_progress: impl FnMut(Progress)) -> Result<Verified, BackupError> {
+fn sound(folders: &Folders, on_progress: impl FnMut(Progress)) -> Result<Verified, BackupError> {
     let (mut first, mut defects) = (None, 0);
     let note = |defect: Defect| {
         if defect.concern != Concern::Index {
@@ -237,10 +242,12 @@ fn sound(dir: &Path, on_progress: impl FnMut(Progress)) -> Result<Verified, Back
             first.get_or_insert(defect);
         }
     };
-    let verified = verify(dir, note, on_progress)?;
+    let verified = verify(folders.clone(), note, on_progress)?;
     match first {
         None => Ok(verified),
-        Some(first) => Err(BackupError::Defects { folder: dir.to_owned(), defects, first: Box::new(first) }),
+        Some(first) => {
+            Err(BackupError::Defects { folder: folders.own().to_owned(), defects, first: Box::new(first) })
+        }
     }
 }
 

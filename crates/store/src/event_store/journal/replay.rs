@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use sillage_journal::{Batch, Disk, Error as LogError, Journal, Opened, Options, Reader, ReplayError};
+use sillage_journal::{
+    Batch, Disk, Error as LogError, Folders, Journal, Opened, Options, Reader, ReplayError,
+};
 
 use super::index::{self, Done, Fullness, Index, Upkeep};
 use super::walk::Recorded;
@@ -25,16 +26,23 @@ pub(super) struct Replayed {
 
 /// Opens the log behind the runs that fit it, and indexes what follows.
 pub(super) fn open(
-    dir: &Path,
+    folders: &Folders,
     log_id: u128,
-    options: JournalOptions,
+    options: &JournalOptions,
     disk: Arc<dyn Disk>,
 ) -> Result<Replayed, LogError> {
     let failed = |source| LogError::Io { doing: "open the index", source };
-    let JournalOptions { ledger, segment_bytes, accept_loss, new_epoch: _, index: limits, progress } =
-        options;
+    let JournalOptions {
+        ledger,
+        segment_bytes,
+        archive: _,
+        accept_loss,
+        new_epoch: _,
+        index: limits,
+        progress,
+    } = *options;
     let (folder, mut runs) =
-        index::open(Arc::clone(&disk), dir.join(INDEX_FOLDER), log_id).map_err(failed)?;
+        index::open(Arc::clone(&disk), folders.own().join(INDEX_FOLDER), log_id).map_err(failed)?;
     let folder = Arc::new(folder);
     loop {
         let (index, leases) = match Index::new(limits, ledger, &folder, runs.clone()) {
@@ -51,7 +59,7 @@ pub(super) fn open(
         let mut replay =
             Replay { upkeep: Upkeep { index, folder: Arc::clone(&folder), reader: None }, leases };
         let options = Options { log_id, segment_bytes, accept_loss, start, progress };
-        match Journal::open(dir, options, Arc::clone(&disk), |batch| replay.take(&batch)) {
+        match Journal::open(folders.clone(), options, Arc::clone(&disk), |batch| replay.take(&batch)) {
             Err(LogError::NoBoundary(_)) if runs.pop().is_some() => {
                 tracing::warn!("the log does not reach as far as its index");
             }

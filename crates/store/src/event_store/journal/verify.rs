@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sillage_journal::{
-    Address, Batch, Boundary, Damage, Disk, End, Error as LogError, Journal, Progress, RealDisk, Reason, Walk,
+    Address, Batch, Boundary, Damage, Disk, End, Error as LogError, Folders, Journal, Progress, RealDisk,
+    Reason, Walk,
 };
 use sillage_kernel::{Epoch, Event, Outcome, Position, Receipt, Tenant, Version};
 
@@ -73,22 +74,23 @@ pub struct Verified {
     pub unfinished: Option<Reason>,
 }
 
-/// Looks at all of the log in `dir`, the folder `journal` of a data folder, and tells every defect.
+/// Looks at all of the log in these folders, the first of which is `journal` in a data folder, and tells every defect.
 ///
 /// # Errors
-/// [`LogError::Io`], [`LogError::Unsupported`].
+/// [`LogError::Archive`], [`LogError::Io`], [`LogError::Unsupported`].
 pub fn verify(
-    dir: &Path,
+    folders: impl Into<Folders>,
     on_defect: impl FnMut(Defect),
     on_progress: impl FnMut(Progress),
 ) -> Result<Verified, LogError> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     // Before the log, which reaches at least as far then.
-    let runs = index::inspect(disk.as_ref(), &dir.join(INDEX_FOLDER));
+    let folders = folders.into();
+    let runs = index::inspect(disk.as_ref(), &folders.own().join(INDEX_FOLDER));
     let runs = runs.map_err(|source| LogError::Io { doing: "list the index", source })?;
-    let mut walk = Walk::new(dir, Arc::clone(&disk), Boundary::default());
+    let mut walk = Walk::new(folders.clone(), Arc::clone(&disk), Boundary::default());
     let total_bytes = walk.total_bytes()?;
-    let mut log = Log::new(dir, disk, &runs, on_defect);
+    let mut log = Log::new(folders, disk, &runs, on_defect);
     let mut on_progress = on_progress;
     let unfinished = loop {
         let end = walk.run(|batch| {
@@ -125,8 +127,8 @@ pub fn verify(
 }
 
 /// The log as far as it was looked at.
-struct Log<'a, F> {
-    dir: &'a Path,
+struct Log<F> {
+    folders: Folders,
     disk: Arc<dyn Disk>,
     on_defect: F,
     verified: Verified,
@@ -149,9 +151,9 @@ struct Joint {
     found: bool,
 }
 
-impl<'a, F: FnMut(Defect)> Log<'a, F> {
+impl<F: FnMut(Defect)> Log<F> {
     fn new(
-        dir: &'a Path,
+        folders: Folders,
         disk: Arc<dyn Disk>,
         runs: &[(PathBuf, std::io::Result<Run>)],
         on_defect: F,
@@ -163,12 +165,12 @@ impl<'a, F: FnMut(Defect)> Log<'a, F> {
         }
         let (verified, streams, batch) = (Verified::default(), HashMap::new(), Vec::new());
         let (last_batch, torn, damaged) = (0, false, false);
-        Self { dir, disk, on_defect, verified, streams, batch, last_batch, torn, damaged, joints }
+        Self { folders, disk, on_defect, verified, streams, batch, last_batch, torn, damaged, joints }
     }
 
     fn tell(&mut self, concern: Concern, at: Address, what: String) {
-        let place = Journal::locate(self.dir, self.disk.as_ref(), at);
-        let (file, offset) = place.unwrap_or_else(|_| (self.dir.to_owned(), at.get()));
+        let place = Journal::locate(&self.folders, self.disk.as_ref(), at);
+        let (file, offset) = place.unwrap_or_else(|_| (self.folders.own().to_owned(), at.get()));
         (self.on_defect)(Defect { concern, file, offset, what });
     }
 

@@ -3,10 +3,12 @@
 //! It takes no lock and changes nothing, so it works beside a running server; see [`Walk`].
 
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use sillage_journal::{Address, Boundary, Damage, End, Error as LogError, RealDisk, RecordRef, Walk};
+use sillage_journal::{
+    Address, Boundary, Damage, End, Error as LogError, Folders, RealDisk, RecordRef, Walk,
+};
 use sillage_kernel::{Epoch, Event, Timestamp};
 
 use super::{EpochRecord, Kind, LeaseRecord};
@@ -72,11 +74,11 @@ pub struct LogWalk {
 }
 
 impl LogWalk {
-    /// A walk over the log in `dir`, the folder `journal` of a data folder, from the end of a batch that an earlier
+    /// A walk over the log in these folders, the first of which is `journal` in a data folder, from the end of a batch that an earlier
     /// walk has shown, or from [`Boundary::default`], the beginning.
     #[must_use]
-    pub fn new(dir: &Path, from: Boundary) -> Self {
-        Self { walk: Walk::new(dir, Arc::new(RealDisk), from), epoch: None }
+    pub fn new(folders: impl Into<Folders>, from: Boundary) -> Self {
+        Self { walk: Walk::new(folders, Arc::new(RealDisk), from), epoch: None }
     }
 
     /// Shows every record from where it stands, until `on_record` breaks or no more are there. Call it again for what

@@ -1,0 +1,142 @@
+//! Segments that are moved to another folder: they are read from wherever they are.
+
+use std::{
+    fs, io,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use sillage_journal::{
+    AcceptLoss, Boundary, Compaction, Disk, End, Error, Folders, Journal, Opened, Options, Walk,
+    testing::{Crash, Dice, SimulatedDisk},
+};
+use tempfile::TempDir;
+
+use crate::compaction::{Letters, check_reader, check_replay, compact, log, open, options, real, seen, walk};
+use crate::names;
+
+fn is_not_found(error: &Error) -> bool {
+    matches!(error, Error::Archive { source, .. } if source.kind() == io::ErrorKind::NotFound)
+}
+
+fn with_archive(dir: &Path) -> Folders {
+    Folders::from(dir.join("log").as_path()).with_archive(Some(dir.join("archive")))
+}
+
+#[test]
+fn archived_segments_are_read_from_where_they_are() {
+    let dir = TempDir::new().unwrap();
+    let folders = with_archive(dir.path());
+    let (Opened { writer, reader, mut keeper, .. }, before) = log(folders.clone(), &real());
+    let after = before.sifted(&compact(&mut keeper, 2));
+    let sealed = keeper.sealed();
+    // One that was compacted, and one that was not.
+    for (base, _) in &sealed[1..3] {
+        assert!(keeper.archive(*base).unwrap());
+        assert!(!keeper.archive(*base).unwrap(), "it is there already");
+        assert_eq!(keeper.compact(*base, &mut Letters::default()).unwrap(), Compaction::NotHere);
+    }
+    assert!(!keeper.archive(sealed.last().unwrap().1).unwrap(), "it is written on");
+    let (own, archive) = (dir.path().join("log"), dir.path().join("archive"));
+    assert_eq!((names(&archive, ".seg").len(), names(&archive, ".new").len()), (2, 0));
+    assert_eq!(names(&own, ".seg").len(), sealed.len() + 1 - 2);
+    check_reader(&reader, &after);
+    check_replay(&reader, &after);
+    drop((writer, keeper, reader));
+    let (opened, found) = open(folders.clone(), real()).unwrap();
+    assert_eq!(found, seen(&after));
+    check_reader(&opened.reader, &after);
+    let (end, walked) = walk(&mut Walk::new(folders.clone(), real(), Boundary::default()));
+    assert_eq!((end, walked), (End::Whole, seen(&after)));
+    drop(opened);
+
+    // In both is as good.
+    let name = format!("{}.seg", sealed[1].0);
+    fs::copy(archive.join(&name), own.join(&name)).unwrap();
+    assert_eq!(open(folders, real()).unwrap().1, seen(&after));
+}
+
+#[test]
+fn an_archive_that_is_not_there_is_told_by_its_name_and_nothing_is_changed() {
+    let dir = TempDir::new().unwrap();
+    let folders = with_archive(dir.path());
+    let (own, archive, away) = (dir.path().join("log"), dir.path().join("archive"), dir.path().join("away"));
+    let (Opened { writer, mut keeper, .. }, before) = log(folders.clone(), &real());
+    assert!(!archive.exists(), "as long as nothing is archived it need not be there");
+    let first = keeper.sealed()[0].0;
+    keeper.archive(first).unwrap();
+    drop((writer, keeper));
+    fs::rename(&archive, &away).unwrap();
+    let files = names(&own, "");
+    for there in [false, true] {
+        if there {
+            // A mount point without the mount.
+            fs::create_dir(&archive).unwrap();
+        }
+        let accept = Options { accept_loss: AcceptLoss::Yes, ..options() };
+        let error = Journal::open(folders.clone(), accept, real(), |_| Ok(())).unwrap_err();
+        assert!(is_not_found(&error) && error.to_string().contains(archive.to_str().unwrap()), "{error}");
+        let walked =
+            Walk::new(folders.clone(), real(), Boundary::default()).run(|_| ControlFlow::<()>::Continue(()));
+        assert!(is_not_found(&walked.unwrap_err()));
+        assert_eq!(names(&own, ""), files);
+    }
+    fs::remove_dir(&archive).unwrap();
+    fs::rename(&away, &archive).unwrap();
+    let (opened, found) = open(folders.clone(), real()).unwrap();
+    assert_eq!(found, before);
+    drop(opened);
+    // One that has not read there yet finds out when it does.
+    let start = Some(*before.ends.last().unwrap());
+    let opened = Journal::open(folders, Options { start, ..options() }, real(), |_| Ok(())).unwrap();
+    fs::rename(&archive, &away).unwrap();
+    let error = opened.reader.read(*before.records.keys().next().unwrap()).unwrap_err();
+    assert!(is_not_found(&error) && error.to_string().contains(archive.to_str().unwrap()), "{error}");
+}
+
+/// The power goes, or the process dies, at each operation of moving a segment: it can be read from the one folder or
+/// the other.
+#[test]
+fn a_crash_anywhere_leaves_an_archived_segment_readable() {
+    let folders = Folders::from(Path::new("/log")).with_archive(Some(PathBuf::from("/archive")));
+    let (mut here, mut moved, mut operations) = (0, 0, 0);
+    loop {
+        let mut struck = false;
+        for seed in 0..12 {
+            let simulated = SimulatedDisk::new(Dice::new(seed));
+            let disk: Arc<dyn Disk> = Arc::new(simulated.clone());
+            let (Opened { writer, mut keeper, .. }, before) = log(folders.clone(), &disk);
+            let after = seen(&before.sifted(&compact(&mut keeper, 1)));
+            let sealed = keeper.sealed();
+            simulated.stop_after(operations);
+            let done = sealed[..2].iter().try_for_each(|(base, _)| keeper.archive(*base).map(drop));
+            struck |= done.is_err();
+            drop((writer, keeper));
+            let crash = &mut Dice::new(seed);
+            simulated.restart(if seed % 3 == 0 { Crash::Kill } else { Crash::PowerLoss(crash) });
+            let (Opened { mut keeper, reader, writer, .. }, found) = open(folders.clone(), Arc::clone(&disk))
+                .unwrap_or_else(|error| panic!("operation {operations}, seed {seed}: {error}"));
+            assert_eq!(found, after, "operation {operations}, seed {seed}");
+            let left = keeper.file_bytes(sealed[0].0).unwrap();
+            if left.is_some() {
+                here += 1
+            } else {
+                moved += 1
+            }
+            assert!(done.is_err() || left.is_none(), "what was moved is back");
+            // And it can be moved then.
+            for (base, _) in &sealed[..2] {
+                keeper.archive(*base).unwrap();
+                assert_eq!(keeper.file_bytes(*base).unwrap(), None);
+            }
+            check_replay(&reader, &found);
+            drop(writer);
+        }
+        if !struck {
+            break;
+        }
+        operations += 1;
+    }
+    assert!(operations > 8 && here > 0 && moved > 0, "{operations} operations, {here} here, {moved} moved");
+}
