@@ -1,9 +1,10 @@
 //! Facts: what happened, in the past tense, immutable.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -120,6 +121,29 @@ macro_rules! hex {
 }
 hex!(Digest);
 hex!(Checksum);
+
+impl Serialize for Checksum {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Checksum {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        let mut bytes = [0; 32];
+        let pairs =
+            text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok());
+        let good = text.len() == 2 * bytes.len()
+            && text.bytes().all(|digit| digit.is_ascii_hexdigit())
+            && bytes.iter_mut().zip(pairs).all(|(byte, pair)| pair.map(|pair| *byte = pair).is_some());
+        if good {
+            Ok(Self(bytes))
+        } else {
+            Err(serde::de::Error::custom("a checksum has 64 hexadecimal digits"))
+        }
+    }
+}
 
 /// An event that was decided but is not in the log yet.
 #[derive(Debug, Clone)]
@@ -283,6 +307,20 @@ mod tests {
             Place { position: Position::new(9), tenant, stream, version: Version::new(1), recorded_at },
             &Checksum::START,
         )
+    }
+
+    #[test]
+    fn a_checksum_is_read_as_it_is_written() {
+        let checksum = event("{}").checksum;
+        let text = serde_json::to_string(&checksum).unwrap();
+        assert_eq!(serde_json::from_str::<Checksum>(&text).unwrap(), checksum);
+        let digits = text.trim_matches('"');
+        for bad in
+            [format!("0{digits}"), format!("+{}", &digits[1..]), format!("é{}", &digits[2..]), String::new()]
+        {
+            let bad = format!("{bad:?}");
+            assert!(serde_json::from_str::<Checksum>(&bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
