@@ -5,17 +5,19 @@
 //! read at one position. The file can be deleted at any time: it is rebuilt from the log.
 
 mod folding;
+mod past;
 mod reader;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
-use sillage_kernel::{Epoch, Event, Filter, Position, View};
+use sillage_kernel::{Epoch, Event, Filter, FoldsBaselines, Position, View};
 use tokio::sync::watch;
 
 pub use self::folding::Table;
 use self::folding::{FoldError, Folding, FoldingOf};
+pub use self::past::{COMPACTED_TO, MAX_PAST, PastError, PastView, PastViews};
 pub use self::reader::{Answer, Freshness, MAX_READERS, QueryError, ViewReader};
 
 /// Why the views cannot be opened or moved.
@@ -58,8 +60,15 @@ impl ViewSet {
         self
     }
 
+    /// The views that want the events of a category and cannot do without any of them.
+    pub fn need_every_event_of(&self, category: &str) -> Vec<&'static str> {
+        let wanting = self.0.iter().filter(|view| view.filter().admits_category(category));
+        let needing = wanting.filter(|view| view.folds_baselines() == FoldsBaselines::No);
+        needing.map(|view| view.name()).collect()
+    }
+
     /// Opens the file for the log of that epoch, which ends at `head`. A view that is new, has changed its
-    /// shape or belongs to another epoch starts from nothing.
+    /// shape or belongs to another epoch starts from nothing, and takes baselines for what was dropped up to there.
     pub fn open(self, file: &Path, epoch: &Epoch, head: Position) -> Result<Views, ViewsError> {
         let mut db = connect(file)?;
         db.execute_batch(
@@ -78,7 +87,7 @@ impl ViewSet {
         }
         transaction.commit()?;
         let statuses = watch::Sender::new(views.iter().map(|view| view.status.clone()).collect());
-        Ok(Views { db, views, file: file.into(), statuses })
+        Ok(Views { db, views, file: file.into(), baselines_to: head, statuses })
     }
 }
 
@@ -119,6 +128,8 @@ pub struct Views {
     db: Connection,
     views: Vec<Moving>,
     file: Box<Path>,
+    /// Where the log ended when the file was opened. What is dropped later, the views have folded before.
+    baselines_to: Position,
     statuses: watch::Sender<Vec<ViewStatus>>,
 }
 
@@ -136,10 +147,11 @@ impl Views {
 
     /// What the views are built from, together.
     pub fn filter(&self) -> Filter {
-        let mut filters = self.views.iter().map(|view| view.folding.filter());
-        match (filters.next(), filters.next()) {
-            (Some(only), None) => only,
-            _ => Filter::Everything,
+        let [Moving { folding, .. }] = self.views.as_slice() else { return Filter::Everything };
+        match (folding.folds_baselines(), folding.filter()) {
+            (FoldsBaselines::No, only) => only,
+            (FoldsBaselines::Yes, Filter::Category(category)) => Filter::WithBaselines(category),
+            (FoldsBaselines::Yes, _) => Filter::Everything,
         }
     }
 
@@ -158,7 +170,7 @@ impl Views {
             // A view that was rebuilt lags behind the others, which pass over what they have seen.
             let seen = events.partition_point(|event| event.position <= view.status.position);
             let news = events.get(seen..).unwrap_or_default();
-            match view.folding.fold(&transaction, news) {
+            match view.folding.fold(&transaction, news, self.baselines_to) {
                 Ok(()) => save_cursor(&transaction, view.status.name, through)?,
                 Err(FoldError::Stop(reason)) => stopped.push((view.status.name, reason)),
                 Err(FoldError::Trouble(error)) => return Err(error.into()),

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use rusqlite::{Connection, Transaction};
-use sillage_kernel::{Event, Filter, Rows, View, ViewError};
+use sillage_kernel::{Baseline, Event, Filter, FoldsBaselines, Position, Rows, View, ViewError};
 
 /// The half of a view that does I/O: how its rows are kept in SQLite.
 pub trait Table<V: View>: Send + Sync + 'static {
@@ -25,9 +25,15 @@ pub(super) trait Folding: Send {
     fn name(&self) -> &'static str;
     fn revision(&self) -> u32;
     fn filter(&self) -> Filter;
+    fn folds_baselines(&self) -> FoldsBaselines;
     fn reset(&self, db: &Transaction<'_>) -> rusqlite::Result<()>;
-    /// All the events, or none of them.
-    fn fold(&self, db: &Transaction<'_>, events: &[Arc<Event>]) -> Result<(), FoldError>;
+    /// All the events, or none of them, and the baselines up to a position.
+    fn fold(
+        &self,
+        db: &Transaction<'_>,
+        events: &[Arc<Event>],
+        baselines_to: Position,
+    ) -> Result<(), FoldError>;
 }
 
 /// Why events were not folded.
@@ -77,15 +83,24 @@ impl<V: View, T: Table<V>> Folding for FoldingOf<V, T> {
         V::filter()
     }
 
+    fn folds_baselines(&self) -> FoldsBaselines {
+        V::FOLDS_BASELINES
+    }
+
     fn reset(&self, db: &Transaction<'_>) -> rusqlite::Result<()> {
         db.execute_batch(self.table.schema())
     }
 
-    fn fold(&self, db: &Transaction<'_>, events: &[Arc<Event>]) -> Result<(), FoldError> {
+    fn fold(
+        &self,
+        db: &Transaction<'_>,
+        events: &[Arc<Event>],
+        baselines_to: Position,
+    ) -> Result<(), FoldError> {
         let filter = V::filter();
         let mut batch = Batch::<V, T> { table: &self.table, db, rows: BTreeMap::new(), unreadable: None };
-        for event in events.iter().filter(|event| filter.admits(event)) {
-            if let Err(error) = V::fold(event, &mut batch) {
+        for event in events {
+            if let Err(error) = fold_one::<V>(event, &filter, baselines_to, &mut batch) {
                 let stop = || FoldError::Stop(error.to_string().into());
                 return Err(batch.unreadable.take().map_or_else(stop, FoldError::from));
             }
@@ -104,6 +119,24 @@ impl<V: View, T: Table<V>> Folding for FoldingOf<V, T> {
             }
         }
         Ok(db.execute_batch("RELEASE view")?)
+    }
+}
+
+/// Folds an event, if the view wants it. Of the baselines it takes those up to a position, which are as old as the
+/// events that may be missing; a later one only says what its rows say already.
+fn fold_one<V: View>(
+    event: &Event,
+    filter: &Filter,
+    baselines_to: Position,
+    rows: &mut dyn Rows<V::Key, V::Row>,
+) -> Result<(), ViewError> {
+    let of_baselines = event.stream.baseline_for().filter(|_| V::FOLDS_BASELINES == FoldsBaselines::Yes);
+    match of_baselines {
+        Some(stream) if filter.admits_category(stream.category()) && event.position <= baselines_to => {
+            V::fold_baseline(&Baseline::read(event)?, event, rows)
+        }
+        None if filter.admits(event) => V::fold(event, rows),
+        _ => Ok(()),
     }
 }
 

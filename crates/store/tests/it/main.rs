@@ -5,4 +5,5 @@
 
 mod codec;
 mod journal;
+mod past;
 mod views;
