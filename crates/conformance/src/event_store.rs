@@ -6,6 +6,7 @@ pub mod appends;
 pub mod concurrency;
 pub mod contents;
 pub mod cursors;
+pub mod dropping;
 pub mod durability;
 pub mod expectations;
 pub mod leases;
@@ -40,6 +41,11 @@ pub trait Fixture: Sized + Send + 'static {
     /// cannot. What the disk holds stays.
     fn break_disk(&self) -> Option<Box<dyn Send + Sync>> {
         None
+    }
+
+    /// Whether all that may be dropped is dropped at the first asking, once some KiB were appended behind it.
+    fn drops_at_once(&self) -> bool {
+        true
     }
 }
 
@@ -112,6 +118,13 @@ macro_rules! event_store {
                 subscriptions: following_waits_for_what_is_new;
                 subscriptions: following_loses_no_wake_up;
                 subscriptions: following_passes_what_is_not_wanted;
+                dropping: what_was_dropped_is_told_and_the_rest_is_whole;
+                dropping: dropping_touches_nothing_but_contents;
+                dropping: the_newest_event_of_a_stream_is_never_dropped;
+                dropping: dropping_again_does_nothing;
+                dropping: a_drop_beyond_the_limits_is_invalid;
+                dropping: what_was_dropped_stays_dropped;
+                dropping: followers_miss_nothing_that_is_kept;
                 durability: reopening_changes_nothing;
                 durability: the_log_goes_on_after_reopening;
                 durability: leases_outlive_reopening;

@@ -99,6 +99,17 @@ impl Error {
     }
 }
 
+/// Acknowledged bytes that do not read back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The base address of the segment, which is also its file name.
+    pub segment: Address,
+    /// Where the first broken batch or header begins, or what is missing.
+    pub at: Address,
+    /// What is wrong there.
+    pub reason: Reason,
+}
+
 /// What is wrong with bytes that should have been sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

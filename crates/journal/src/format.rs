@@ -50,6 +50,11 @@ impl Address {
         Self(self.0 + bytes as u64)
     }
 
+    /// The address `bytes` before it, if the log is that long.
+    pub(crate) fn before(self, bytes: usize) -> Option<Self> {
+        self.0.checked_sub(bytes as u64).map(Self)
+    }
+
     /// The bytes from `base` to here; `base` never lies behind.
     pub(crate) fn offset_from(self, base: Self) -> u64 {
         self.0.saturating_sub(base.0)

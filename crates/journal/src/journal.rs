@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     disk::{Disk, DiskFile, read_full},
-    error::{Error, Reason, ReplayError},
+    error::{Damage, Error, Reason, ReplayError},
     format::{
         Address, Batch, Boundary, HeaderFlaw, MARKER_BYTES, Marker, SEGMENT_HEADER_BYTES, SegmentHeader,
     },
@@ -25,7 +25,7 @@ pub const DEFAULT_SEGMENT_BYTES: u64 = 64 << 20;
 
 const LOCK_NAME: &str = "lock";
 const SEGMENT_SUFFIX: &str = ".seg";
-const FIRST: Address = Address::new(0);
+pub(crate) const FIRST: Address = Address::new(0);
 
 /// How to open a log.
 #[derive(Clone, Debug)]
@@ -165,6 +165,16 @@ impl Journal {
         read_full(file.as_ref(), &mut header, 0).map_err(Error::io("read a segment header"))?;
         Ok(SegmentHeader::decode(&header).ok().map(|header| header.log_id))
     }
+
+    /// The file in `dir` that an address lies in, and the offset in it.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn locate(dir: &Path, disk: &dyn Disk, at: Address) -> Result<(PathBuf, u64), Error> {
+        let bases = list_segments(disk, dir)?;
+        let base = bases.into_iter().rfind(|base| *base <= at).unwrap_or_default();
+        Ok((segment_path(dir, base), at.offset_from(base)))
+    }
 }
 
 /// The file of the segment with this base.
@@ -172,7 +182,7 @@ pub(crate) fn segment_path(dir: &Path, base: Address) -> PathBuf {
     dir.join(format!("{base}{SEGMENT_SUFFIX}"))
 }
 
-fn list_segments(disk: &dyn Disk, dir: &Path) -> Result<Vec<Address>, Error> {
+pub(crate) fn list_segments(disk: &dyn Disk, dir: &Path) -> Result<Vec<Address>, Error> {
     let names = disk.list(dir).map_err(Error::io("list the directory"))?;
     let base = |name: &String| {
         let base = Address::new(u64::from_str_radix(name.strip_suffix(SEGMENT_SUFFIX)?, 16).ok()?);
@@ -190,13 +200,6 @@ type OnBatch<'a> = dyn FnMut(Batch<'_>) -> Result<(), ReplayError> + 'a;
 enum Order {
     Sealed,
     Last,
-}
-
-/// Acknowledged bytes that do not read back.
-struct Damage {
-    segment: Address,
-    at: Address,
-    reason: Reason,
 }
 
 /// The log as far as it has been replayed.
@@ -272,8 +275,8 @@ impl Replay<'_> {
         let path = segment_path(self.dir, base);
         let file = self.disk.open(&path).map_err(Error::io("open a segment"))?;
         let mut bytes = std::mem::take(&mut self.bytes);
-        read_all(file.as_ref(), &mut bytes)?;
-        let flaw = self.check_header(&bytes, base)?;
+        read_from(file.as_ref(), 0, &mut bytes)?;
+        let flaw = check_header(&bytes, base, &mut self.log_id)?;
         let active = Active { base, file, end: base };
         let found = match (flaw, start) {
             (flaw, Some(start)) => {
@@ -281,7 +284,7 @@ impl Replay<'_> {
                 let scan = scan.ok_or(Error::NoBoundary(start))?;
                 self.batches(active, scan, bytes.len(), order, on_batch)?
             }
-            (Some(reason), None) if order == Order::Last && is_torn_header(&bytes, reason) => {
+            (Some(reason), None) if order == Order::Last && is_torn_header(bytes.len() as u64, reason) => {
                 self.recovered.cut_bytes += bytes.len() as u64;
                 self.create_segment(base)?;
                 None
@@ -294,18 +297,6 @@ impl Replay<'_> {
         };
         self.bytes = bytes;
         Ok(found)
-    }
-
-    /// What is wrong with the header, if anything.
-    fn check_header(&mut self, bytes: &[u8], base: Address) -> Result<Option<Reason>, Error> {
-        match SegmentHeader::decode(bytes) {
-            Err(HeaderFlaw::Unsupported(version)) => Err(Error::Unsupported { at: base, version }),
-            Err(HeaderFlaw::Broken) => Ok(Some(Reason::SegmentHeader)),
-            Ok(header) => {
-                let own = *self.log_id.get_or_insert(header.log_id) == header.log_id && header.base == base;
-                Ok((!own).then_some(Reason::ForeignSegment))
-            }
-        }
     }
 
     /// Replays the batches of a segment of `len` bytes whose header is sound, and makes it the active one.
@@ -374,7 +365,7 @@ impl Replay<'_> {
         let Some(Active { base, file, end }) = &self.active else { return Ok(None) };
         let offset = end.offset_from(*base);
         let mut bytes = Vec::new();
-        read_all(file.as_ref(), &mut bytes)?;
+        read_from(file.as_ref(), 0, &mut bytes)?;
         let sound = usize::try_from(offset).expect("the scan ended within the bytes");
         let lost = bytes.get(sound..).unwrap_or_default();
         if lost.is_empty() {
@@ -448,15 +439,32 @@ fn within(offset: u64) -> usize {
     usize::try_from(offset).expect("a segment fits the address space")
 }
 
-/// Whether a crash can have left this header: groups are written only once the header is durable.
-fn is_torn_header(bytes: &[u8], reason: Reason) -> bool {
-    reason == Reason::SegmentHeader && bytes.len() <= SEGMENT_HEADER_BYTES
+/// What is wrong with the header that begins `bytes`, if anything. The first one that is sound says which log it is.
+pub(crate) fn check_header(
+    bytes: &[u8],
+    base: Address,
+    log_id: &mut Option<u128>,
+) -> Result<Option<Reason>, Error> {
+    match SegmentHeader::decode(bytes) {
+        Err(HeaderFlaw::Unsupported(version)) => Err(Error::Unsupported { at: base, version }),
+        Err(HeaderFlaw::Broken) => Ok(Some(Reason::SegmentHeader)),
+        Ok(header) => {
+            let own = *log_id.get_or_insert(header.log_id) == header.log_id && header.base == base;
+            Ok((!own).then_some(Reason::ForeignSegment))
+        }
+    }
 }
 
-fn read_all(file: &dyn DiskFile, into: &mut Vec<u8>) -> Result<(), Error> {
+/// Whether a crash can have left this header: groups are written only once the header is durable.
+pub(crate) fn is_torn_header(len: u64, reason: Reason) -> bool {
+    reason == Reason::SegmentHeader && len <= SEGMENT_HEADER_BYTES as u64
+}
+
+/// Reads all of a file from an offset on.
+pub(crate) fn read_from(file: &dyn DiskFile, offset: u64, into: &mut Vec<u8>) -> Result<(), Error> {
     let len = file.size().map_err(Error::io("measure a segment"))?;
-    into.resize(within(len), 0);
-    let filled = read_full(file, into, 0).map_err(Error::io("read a segment"))?;
+    into.resize(within(len.saturating_sub(offset)), 0);
+    let filled = read_full(file, into, offset).map_err(Error::io("read a segment"))?;
     into.truncate(filled);
     Ok(())
 }

@@ -18,6 +18,7 @@
 //! * [`journal`](Journal): opening: lock, replay from the beginning or from a known boundary, cut, start.
 //! * [`writer`](Writer): staging batches and committing them as a group: one write, one flush.
 //! * [`reader`](Reader): records by address, checked at each read.
+//! * [`walk`](Walk): every batch of a folder, without the lock, while somebody may write.
 //! * [`recovery`]: the judgement over the bytes of a segment, a pure function.
 //! * `format`: the bytes themselves, locked by `tests/golden`.
 //! * [`disk`](Disk): the seam to the file system, so that tests can make it fail.
@@ -33,11 +34,13 @@ mod journal;
 mod reader;
 pub mod recovery;
 pub mod testing;
+mod walk;
 mod writer;
 
 pub use disk::{Disk, DiskFile, Lock, RealDisk, read_full};
-pub use error::{Error, Reason, ReplayError};
+pub use error::{Damage, Error, Reason, ReplayError};
 pub use format::{Address, Batch, Boundary, MAX_PAYLOAD_BYTES, Record, RecordRef};
 pub use journal::{AcceptLoss, DEFAULT_SEGMENT_BYTES, Journal, Lost, Opened, Options, Progress, Recovered};
 pub use reader::{MAX_OPEN_SEGMENTS, Reader};
+pub use walk::{End, Walk};
 pub use writer::{MAX_GROUP_BYTES, Writer};

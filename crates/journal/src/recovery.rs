@@ -71,9 +71,31 @@ pub fn scan(bytes: &[u8], base: Address, next_batch: u64) -> Scan<'_> {
 pub fn scan_after(bytes: &[u8], base: Address, start: Boundary) -> Option<Scan<'_>> {
     let end = usize::try_from(start.at.offset_from(base)).ok()?;
     let marker_at = end.checked_sub(MARKER_BYTES).filter(|offset| *offset > SEGMENT_HEADER_BYTES)?;
-    let marker = Marker::at_start_of(bytes.get(marker_at..end)?, base.after(marker_at))?;
+    let mut scan = scan_behind(bytes.get(marker_at..)?, start)?;
+    scan.end += marker_at;
+    Some(scan)
+}
+
+/// As [`scan_after`], of bytes that begin with the marker before the boundary; the end is an offset in them.
+#[must_use]
+pub fn scan_behind(bytes: &[u8], start: Boundary) -> Option<Scan<'_>> {
+    let marker_at = start.at.before(MARKER_BYTES)?;
+    let marker = Marker::at_start_of(bytes.get(..MARKER_BYTES)?, marker_at)?;
     let expected = Expected { number: start.batches + 1, group_start: Some(marker.group_start) };
-    marker.ends_at(start).then(|| scan_from(bytes, base, end, expected))
+    marker.ends_at(start).then(|| scan_from(bytes, marker_at, MARKER_BYTES, expected))
+}
+
+/// The number of the batch that a segment begins with; `None` if it is not whole. For whoever goes on behind damage.
+#[must_use]
+pub fn first_number(bytes: &[u8]) -> Option<u64> {
+    let mut rest = bytes.get(SEGMENT_HEADER_BYTES..)?;
+    loop {
+        let record = decode_record(rest, Address::default()).ok()?;
+        if record.kind == MARKER_KIND {
+            return Marker::from_record(&record).map(|marker| marker.number);
+        }
+        rest = rest.get(record.encoded_len()..)?;
+    }
 }
 
 fn scan_from(bytes: &[u8], base: Address, offset: usize, mut expected: Expected) -> Scan<'_> {

@@ -1,7 +1,10 @@
 //! The command line: one module for each command.
 
+mod data;
+mod progress;
 pub(crate) mod serve;
 pub(crate) mod token;
+pub(crate) mod verify;
 
 use std::error::Error;
 
@@ -24,4 +27,6 @@ pub(crate) enum Command {
     Serve(serve::Serve),
     /// Print a token for a user; also while the server runs.
     Token(token::Token),
+    /// Check the log: its bytes, its numbers, its checksums, its index; also while the server runs.
+    Verify(verify::Verify),
 }

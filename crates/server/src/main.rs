@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(serve) => cli::serve::run(serve),
         Command::Token(token) => cli::token::run(token),
+        Command::Verify(verify) => cli::verify::run(verify),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

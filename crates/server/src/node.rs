@@ -230,7 +230,10 @@ fn open_log(config: &Config) -> Result<Arc<dyn EventStore>, NodeError> {
     let options = JournalOptions { progress: Some(tell_progress), ..config.journal };
     let (store, recovered) = JournalStore::open(&path, log_id, options)
         .map_err(|source| NodeError::Log { path, source: Box::new(source) })?;
-    if recovered.cut_bytes > 0 {
+    if let Some(lost) = recovered.lost {
+        tracing::error!(at = %lost.at, reason = %lost.reason, bytes = recovered.cut_bytes,
+            "the log was damaged, and has been cut with the operator's consent");
+    } else if recovered.cut_bytes > 0 {
         tracing::warn!(bytes = recovered.cut_bytes, "the end of the log was torn, and has been cut");
     }
     tracing::info!(batches = recovered.batches, head = %store.head(), "the log is open");

@@ -5,6 +5,7 @@
 //! * Positions grow and never repeat; versions have no gaps.
 //! * A command id is taken once for ever (or for as long as [`Features::ledger_memory`] says).
 //! * Whoever reads up to [`EventStore::head`] has seen everything up to it: nothing appears behind it later.
+//! * The contents of an event go only when somebody cuts its stream, and then reading it is an error, never silence.
 
 pub mod codec;
 pub mod journal;
@@ -16,6 +17,7 @@ pub mod upcasting;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::ops::AddAssign;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +41,8 @@ pub const MAX_PAGE_BYTES: usize = 8 << 20;
 pub const MAX_CURSOR_CHANGES: usize = 1_000;
 /// The most bytes of texts that one step of a cursor may hold: names, and what [`Parked::bytes`] counts.
 pub const MAX_CURSOR_BYTES: usize = 512 << 10;
+/// The most streams that one call may cut.
+pub const MAX_CUTS: usize = 1_000;
 
 const _: () = assert!(MAX_APPEND_BYTES <= MAX_PAGE_BYTES, "an event has no room on a page");
 
@@ -77,7 +81,9 @@ pub trait EventStore: Send + Sync + 'static {
 
     /// Up to `limit` events of a stream, and no more than [`MAX_PAGE_BYTES`] of data, but at least one if there
     /// is any: forward from `from` and later, or backward from `from` and earlier. A stream without events is
-    /// an empty page. A short page is not the end of the stream; that is where [`StreamPage::head`] is.
+    /// an empty page. A short page is not the end of the stream; that is where [`StreamPage::head`] is, or
+    /// version 1. A page that would begin with a dropped event is [`StoreError::Dropped`]; one that would come
+    /// to a dropped event later is short, and the next page says so.
     fn read_stream(
         &self,
         tenant: &Tenant,
@@ -90,12 +96,23 @@ pub trait EventStore: Send + Sync + 'static {
     /// Up to `limit` wanted events after the position `after`, in the order of the log, and no more than
     /// [`MAX_PAGE_BYTES`] of data. A page may be short, or empty where nothing is wanted, with more behind it:
     /// [`LogPage::through`] tells how far it has come, and that is further as long as there is any event.
+    /// It passes over dropped events, so a stream in it may begin late or lack versions: these tell.
     fn read_all(
         &self,
         after: Position,
         filter: Filter,
         limit: usize,
     ) -> BoxFuture<Result<LogPage, StoreError>>;
+
+    /// Takes the contents, data and metadata, of events away: of each stream at most those up to its cut, and never of
+    /// its newest event. What stays of each is its place: position, version, id, type, time and checksum. So heads
+    /// and positions do not change, nor does the ledger, and what is appended next follows the kept checksum.
+    ///
+    /// It may do only a part, in any order, also none: what it leaves can be read as before, and goes another time if
+    /// it is asked again. Asking again for what is done does nothing. Several cuts of a stream are its highest, one
+    /// of an unknown stream is none, and without any it goes on with what it was asked for before. After an error a
+    /// part may be done.
+    fn drop_events(&self, cuts: Vec<Cut>) -> BoxFuture<Result<Dropped, StoreError>>;
 
     /// Where a reactor stands. One that was never heard of stands before the first event.
     fn read_cursor(&self, reactor: &str) -> BoxFuture<Result<CursorState, StoreError>>;
@@ -263,12 +280,51 @@ pub enum StoreError {
     /// The log cannot be read: come back later, and tell an operator.
     #[error("the log cannot be read: {0}")]
     Unavailable(Arc<str>),
-    /// The range was dropped by compaction: take the baseline, and go on from there.
+    /// The event was dropped by compaction: take the baseline, and go on from there.
     #[error("events before version {kept_from} were dropped")]
     Dropped {
-        /// The first version that can still be read.
+        /// A version behind it that can still be read, and the one before it cannot. Usually those from it on all can;
+        /// where an engine has dropped only a part, another hole may follow.
         kept_from: Version,
     },
+    /// It breaks a limit: mend the caller.
+    #[error("this cannot be asked: {0}")]
+    Invalid(&'static str),
+}
+
+/// Up to where a stream may lose the contents of its events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// Whose stream.
+    pub tenant: Tenant,
+    /// Which stream.
+    pub stream: StreamName,
+    /// The last version that may go.
+    pub through: Version,
+}
+
+/// What was dropped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Of how many events the contents.
+    pub events: u64,
+    /// How many bytes of data and metadata that were.
+    pub bytes: u64,
+}
+
+impl AddAssign for Dropped {
+    fn add_assign(&mut self, Self { events, bytes }: Self) {
+        self.events += events;
+        self.bytes += bytes;
+    }
+}
+
+/// Refuses more cuts than one call may make.
+fn check_cuts(cuts: &[Cut]) -> Result<(), StoreError> {
+    if cuts.len() > MAX_CUTS {
+        return Err(StoreError::Invalid("it cuts more than 1,000 streams"));
+    }
+    Ok(())
 }
 
 /// Which way to read.

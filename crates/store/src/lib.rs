@@ -10,8 +10,8 @@ pub mod subscription;
 pub mod views;
 
 pub use event_store::{
-    Append, AppendError, Appended, CursorError, CursorState, CursorUpdate, Direction, Entry, EventStore,
-    Features, Fence, Lease, LedgerEntry, LedgerKey, LedgerWrite, LogPage, Mode, Parked, ParkedBecause,
+    Append, AppendError, Appended, CursorError, CursorState, CursorUpdate, Cut, Direction, Dropped, Entry,
+    EventStore, Features, Fence, Lease, LedgerEntry, LedgerKey, LedgerWrite, LogPage, Mode, Parked, ParkedBecause,
     StoreError, StreamPage, Verdict,
 };
 pub use snapshots::{Snapshot, SnapshotOf, Snapshots};

@@ -27,7 +27,7 @@ use crate::wait::eventually;
 /// Over before anybody else asks, or soon after.
 const BRIEF: Duration = Duration::from_millis(1);
 
-fn is_durable(fixture: &impl Fixture) -> bool {
+pub(super) fn is_durable(fixture: &impl Fixture) -> bool {
     fixture.store().features().durability != Durability::Process
 }
 

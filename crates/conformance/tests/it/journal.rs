@@ -55,6 +55,10 @@ impl Fixture for InFolder {
         Self::open(folder, 8, options)
     }
 
+    fn drops_at_once(&self) -> bool {
+        false
+    }
+
     fn hold_disk(&self) -> Option<Box<dyn HeldDisk>> {
         self.gate.state.lock().unwrap().held = true;
         Some(Box::new(Held(Arc::clone(&self.gate))))

@@ -9,6 +9,7 @@ mod open;
 mod power;
 mod round_trip;
 mod start;
+mod walk;
 
 use std::{path::Path, sync::Arc};
 

@@ -10,8 +10,8 @@ use sillage_kernel::{Epoch, Filter, Position, StreamName, Tenant, Timestamp, Ver
 use sillage_store::event_store::BoxFuture;
 use sillage_store::event_store::memory::MemoryStore;
 use sillage_store::{
-    Append, AppendError, Appended, CursorError, CursorState, CursorUpdate, Direction, EventStore, Features,
-    Lease, LedgerEntry, LedgerKey, LogPage, StoreError, StreamPage,
+    Append, AppendError, Appended, CursorError, CursorState, CursorUpdate, Cut, Direction, Dropped,
+    EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, StoreError, StreamPage,
 };
 use tokio::sync::watch;
 
@@ -159,6 +159,10 @@ impl EventStore for FaultyStore {
         limit: usize,
     ) -> BoxFuture<Result<LogPage, StoreError>> {
         self.inner.read_all(after, filter, limit)
+    }
+
+    fn drop_events(&self, cuts: Vec<Cut>) -> BoxFuture<Result<Dropped, StoreError>> {
+        self.inner.drop_events(cuts)
     }
 
     fn read_cursor(&self, reactor: &str) -> BoxFuture<Result<CursorState, StoreError>> {

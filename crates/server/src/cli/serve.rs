@@ -2,22 +2,26 @@
 //! mends; then it ends with an error.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use clap::Args;
 use sillage_server::node::asked_to_stop;
 use sillage_server::{Config, Node, telemetry};
+use sillage_store::event_store::journal::AcceptLoss;
 
 use super::Failure;
+use super::data::Data;
 
 #[derive(Args)]
 pub(crate) struct Serve {
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:4000", env = "SILLAGE_LISTEN")]
     listen: SocketAddr,
-    /// Where to keep everything.
-    #[arg(long, default_value = "./data", env = "SILLAGE_DATA")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: Data,
+    /// If the log is damaged, cut it where the damage begins; what is cut off stays in files that end in `.lost`.
+    /// Acknowledged events are lost. Restore a backup if there is one.
+    #[arg(long)]
+    accept_loss: bool,
     /// Where to send traces: a collector that speaks OTLP over HTTP, as http://127.0.0.1:4318.
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     otlp: Option<String>,
@@ -30,14 +34,18 @@ pub(crate) struct Serve {
 const TRACES_PER_SECOND: u32 = 10;
 
 pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
-    let Serve { listen, data, otlp, traces_per_second } = serve;
+    let Serve { listen, data: Data { data }, accept_loss, otlp, traces_per_second } = serve;
     // An empty variable is one that is not set, as OpenTelemetry has it.
     let collector = otlp.as_deref().filter(|url| !url.is_empty());
     let traces_per_second = traces_per_second.unwrap_or(collector.map_or(0, |_| TRACES_PER_SECOND));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let telemetry = telemetry::start(collector)?;
-        let node = Node::start(Config { traces_per_second, ..Config::new(listen, data) }).await?;
+        let mut config = Config { traces_per_second, ..Config::new(listen, data) };
+        if accept_loss {
+            config.journal.accept_loss = AcceptLoss::Yes;
+        }
+        let node = Node::start(config).await?;
         // Whoever reads the line below may ask at once.
         let asked = asked_to_stop();
         println!("Sillage is listening on http://{}", node.address());

@@ -1,7 +1,6 @@
 //! `sillage token`: a token for a user, signed with the keys of a data folder.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,6 +10,7 @@ use sillage_server::Config;
 use sillage_store::clock;
 
 use super::Failure;
+use super::data::Data;
 
 #[derive(Args)]
 pub(crate) struct Token {
@@ -29,13 +29,12 @@ pub(crate) struct Token {
     /// How many hours it holds.
     #[arg(long, default_value_t = 24)]
     hours: u32,
-    /// The data folder of the server.
-    #[arg(long, default_value = "./data", env = "SILLAGE_DATA")]
-    data: PathBuf,
+    #[command(flatten)]
+    data: Data,
 }
 
 pub(crate) fn run(token: Token) -> Result<(), Failure> {
-    let Token { user: user_id, username, tenant, scope, hours, data } = token;
+    let Token { user: user_id, username, tenant, scope, hours, data: Data { data } } = token;
     std::fs::create_dir_all(&data)?;
     let config = Config::new(([127, 0, 0, 1], 0).into(), data);
     let keys = Keys::open(&config.keys_file())?;

@@ -15,7 +15,7 @@ use super::{LedgerEntry, LedgerKey};
 /// by another program, or the code is wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("a record cannot be read: {0}")]
-pub struct Malformed(&'static str);
+pub struct Malformed(pub(super) &'static str);
 
 /// Appends the payload of an event record to `out`.
 pub fn encode_event(event: &Event, out: &mut Vec<u8>) {

@@ -7,6 +7,8 @@
 mod heads;
 mod index;
 mod replay;
+pub mod verify;
+pub mod walk;
 mod writer;
 
 use std::ops::ControlFlow;
@@ -18,8 +20,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-pub use sillage_journal::{AcceptLoss, Disk, Error as LogError, Progress, RealDisk, Recovered};
-use sillage_journal::{Address, DEFAULT_SEGMENT_BYTES, Journal, Opened, Reader};
+pub use sillage_journal::{
+    AcceptLoss, Address, Boundary, Damage, Disk, End, Error as LogError, Progress, RealDisk, Recovered,
+};
+use sillage_journal::{DEFAULT_SEGMENT_BYTES, Journal, Opened, Reader};
 use sillage_kernel::{Epoch, Event, Filter, Position, StreamName, Tenant, Timestamp, Version};
 use tokio::sync::{oneshot, watch};
 
@@ -33,9 +37,9 @@ use super::ledger::LedgerLimits;
 use super::sequencer::{Sequencer, weight};
 use super::tail::Tail;
 use super::{
-    Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Direction, Durability,
-    EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, MAX_WAITING_APPENDS, Positions, StoreError,
-    StreamPage, room,
+    Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Cut, Direction, Dropped,
+    Durability, EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, MAX_WAITING_APPENDS, Positions,
+    StoreError, StreamPage, check_cuts, room,
 };
 use crate::clock;
 
@@ -66,13 +70,16 @@ impl Kind {
 }
 
 /// How a lease stands in the log.
-#[derive(Clone, Serialize, Deserialize)]
-struct LeaseRecord {
-    name: Box<str>,
-    owner: Box<str>,
-    lease: Lease,
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeaseRecord {
+    /// Which lease.
+    pub name: Box<str>,
+    /// Who holds it.
+    pub owner: Box<str>,
+    /// As which change of hands.
+    pub lease: Lease,
     /// Microseconds since 1970.
-    until: i64,
+    pub until: i64,
 }
 
 impl From<(&str, &str, Lease, Timestamp)> for LeaseRecord {
@@ -423,6 +430,11 @@ impl EventStore for JournalStore {
             let through = if run.len() == addresses.len() { through } else { LogPage::end_of(&run, after) };
             Ok(LogPage { events: run.into_iter().filter(|event| filter.admits(event)).collect(), through })
         })
+    }
+
+    fn drop_events(&self, cuts: Vec<Cut>) -> BoxFuture<Result<Dropped, StoreError>> {
+        // Nothing is a part.
+        Box::pin(std::future::ready(check_cuts(&cuts).map(|()| Dropped::default())))
     }
 
     fn read_cursor(&self, reactor: &str) -> BoxFuture<Result<CursorState, StoreError>> {

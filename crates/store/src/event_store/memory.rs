@@ -1,6 +1,6 @@
 //! The engine without a disk, for tests: the whole contract, and gone with the process.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -9,8 +9,9 @@ use tokio::sync::watch;
 
 use super::sequencer::{Admitted, Head, Sequencer, StreamKey};
 use super::{
-    Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Direction, Durability,
-    EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, Positions, StoreError, StreamPage, room,
+    Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Cut, Direction,
+    Dropped, Durability, EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, Positions, StoreError,
+    StreamPage, check_cuts, room,
 };
 use crate::clock;
 
@@ -25,6 +26,7 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct State {
     sequencer: Sequencer<HashMap<StreamKey, Head>>,
+    /// What is not dropped; of each stream that is its end.
     log: Vec<Arc<Event>>,
     streams: HashMap<StreamKey, Vec<Arc<Event>>>,
     ledger: HashMap<LedgerKey, LedgerEntry>,
@@ -56,6 +58,20 @@ impl State {
             self.log.push(event);
         }
         Ok(appended)
+    }
+
+    fn cut(&mut self, Cut { tenant, stream, through }: Cut) -> Dropped {
+        let mut dropped = Dropped::default();
+        let Some(events) = self.streams.get_mut(&(tenant, stream)) else { return dropped };
+        let cut = events.partition_point(|event| event.version <= through);
+        let mut positions = BTreeSet::new();
+        for event in events.drain(..cut.min(events.len() - 1)) {
+            dropped.events += 1;
+            dropped.bytes += (event.data.len() + event.metadata_json.len()) as u64;
+            positions.insert(event.position);
+        }
+        self.log.retain(|event| !positions.contains(&event.position));
+        dropped
     }
 }
 
@@ -118,6 +134,14 @@ impl EventStore for MemoryStore {
         let state = self.state();
         let events = state.streams.get(&(tenant.clone(), stream.clone())).map_or(&[][..], Vec::as_slice);
         let head = events.last().map_or(Version::ZERO, |event| event.version);
+        let kept_from = events.first().map_or(Version::ZERO, |event| event.version);
+        let first = match direction {
+            Direction::Forward => from.max(Version::new(1)),
+            Direction::Backward => from,
+        };
+        if Version::ZERO < first && first < kept_from && limit > 0 {
+            return ready(Err(StoreError::Dropped { kept_from }));
+        }
         let mut has_room = room();
         let mut page = |events: &mut dyn Iterator<Item = &Arc<Event>>| {
             events.take(limit).take_while(|event| has_room(event)).cloned().collect()
@@ -140,6 +164,15 @@ impl EventStore for MemoryStore {
         let mut has_room = room();
         let run = state.log.iter().skip(start).take(limit).take_while(|event| has_room(event));
         ready(Ok(LogPage::of(run.cloned().collect(), after, &filter)))
+    }
+
+    fn drop_events(&self, cuts: Vec<Cut>) -> BoxFuture<Result<Dropped, StoreError>> {
+        if let Err(invalid) = check_cuts(&cuts) {
+            return ready(Err(invalid));
+        }
+        let (mut state, mut dropped) = (self.state(), Dropped::default());
+        cuts.into_iter().for_each(|cut| dropped += state.cut(cut));
+        ready(Ok(dropped))
     }
 
     fn read_cursor(&self, reactor: &str) -> BoxFuture<Result<CursorState, StoreError>> {

@@ -9,8 +9,8 @@ use sillage_kernel::{Epoch, Event, Filter, Position, StreamName, Tenant, Timesta
 use tokio::sync::watch;
 
 use super::{
-    Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Direction, EventStore,
-    Features, Lease, LedgerEntry, LedgerKey, LogPage, StoreError, StreamPage,
+    Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Cut, Direction, Dropped,
+    EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, StoreError, StreamPage,
 };
 
 /// Any engine, read in the newest shapes. A page may hold more bytes than one of the engine, by what its events
@@ -101,6 +101,10 @@ impl EventStore for Upcasting {
             upcast(&upcasters, &mut page.events);
             Ok(page)
         })
+    }
+
+    fn drop_events(&self, cuts: Vec<Cut>) -> BoxFuture<Result<Dropped, StoreError>> {
+        self.stored.drop_events(cuts)
     }
 
     fn read_cursor(&self, reactor: &str) -> BoxFuture<Result<CursorState, StoreError>> {

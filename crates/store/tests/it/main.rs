@@ -5,5 +5,6 @@
 
 mod codec;
 mod journal;
-mod past;
+mod verify;
 mod views;
+mod walk;

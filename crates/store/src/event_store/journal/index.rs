@@ -6,6 +6,7 @@
 mod blocks;
 mod bloom;
 mod format;
+mod inspection;
 mod opening;
 mod part;
 mod run;
@@ -26,9 +27,10 @@ use sillage_kernel::ids::{MAX_NAME_BYTES, MAX_STREAM_BYTES};
 use sillage_kernel::{Event, Filter, Position, Timestamp, Version};
 
 use self::bloom::{Hash, HashKey};
+pub(super) use self::inspection::inspect;
 pub(super) use self::opening::open;
 use self::part::{Admitted, Part, Place};
-use self::run::Run;
+pub(super) use self::run::Run;
 pub(super) use self::searching::{CommandSearch, Page};
 pub(super) use self::upkeep::{Background, Done, Upkeep};
 pub(super) use self::writing::Folder;

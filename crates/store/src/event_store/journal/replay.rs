@@ -10,11 +10,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use sillage_journal::{Batch, Disk, Error as LogError, Journal, Opened, Options, Reader, ReplayError};
 
 use super::index::{self, Done, Fullness, Index, Upkeep};
-use super::{JournalOptions, Kind, LeaseRecord};
-use crate::event_store::codec::{decode_event, decode_ledger};
+use super::walk::Recorded;
+use super::{JournalOptions, LeaseRecord};
 
 /// The folder of the index, in that of the log.
-const INDEX_FOLDER: &str = "index";
+pub(super) const INDEX_FOLDER: &str = "index";
 
 /// A log that was read from where its runs end.
 pub(super) struct Replayed {
@@ -75,18 +75,11 @@ impl Replay {
         let Self { upkeep, leases } = self;
         let mut index = upkeep.index.write().unwrap_or_else(PoisonError::into_inner);
         for record in batch.records() {
-            match Kind::from_number(record.kind) {
-                Some(Kind::Event) => index.add(&decode_event(record.payload)?, record.address),
-                Some(Kind::Ledger) => {
-                    let (key, _, at) = decode_ledger(record.payload)?;
-                    index.settle(&key, record.address, at);
-                }
-                Some(Kind::Cursor) => index.step(&serde_json::from_slice(record.payload)?),
-                Some(Kind::Lease) => {
-                    let lease: LeaseRecord = serde_json::from_slice(record.payload)?;
-                    leases.insert(lease.name.clone(), lease);
-                }
-                None => return Err(format!("a record of the unknown kind {}", record.kind).into()),
+            match Recorded::decode(&record)? {
+                Recorded::Event(event) => index.add(&event, record.address),
+                Recorded::Ledger(key, _, at) => index.settle(&key, record.address, at),
+                Recorded::Cursor(update) => index.step(&update),
+                Recorded::Lease(lease) => drop(leases.insert(lease.name.clone(), lease)),
             }
         }
         if index.reach(batch.end()) == Fullness::Full {

@@ -54,7 +54,7 @@ pub(super) struct Entry {
 
 impl Run {
     pub(super) fn open(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
-        let blocks = Blocks::new(disk.open(path)?)?;
+        let blocks = Blocks::new(disk.open_to_read(path)?)?;
         let header = Header::decode(&blocks.read(0, HEADER_BYTES)?)?;
         let end = blocks.len().checked_sub(FOOTER_BYTES as u64);
         let end = end.ok_or_else(|| damaged("it has no footer"))?;
@@ -141,7 +141,13 @@ impl Run {
         self.width
     }
 
-    fn read(&self, at: u64, len: u64) -> io::Result<Vec<u8>> {
+    /// How long it is.
+    pub(super) fn bytes(&self) -> u64 {
+        self.blocks.len()
+    }
+
+    /// Some of its bytes, checked.
+    pub(super) fn read(&self, at: u64, len: u64) -> io::Result<Vec<u8>> {
         let len = usize::try_from(len).map_err(io::Error::other)?;
         self.blocks.read(at, len)
     }

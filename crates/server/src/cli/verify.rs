@@ -1,0 +1,64 @@
+//! `sillage verify`: whether a log is what it was when it was written.
+
+use std::collections::BTreeSet;
+
+use clap::Args;
+use sillage_store::event_store::journal::verify::{Concern, Verified, verify};
+
+use super::Failure;
+use super::data::Data;
+use super::progress::Teller;
+
+#[derive(Args)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    data: Data,
+}
+
+pub(crate) fn run(Verify { data }: Verify) -> Result<(), Failure> {
+    let (mut concerns, mut defects) = (BTreeSet::new(), 0_u64);
+    let mut teller = Teller::new("verifying");
+    let told = |defect: sillage_store::event_store::journal::verify::Defect| {
+        println!("{defect}");
+        concerns.insert(defect.concern);
+        defects += 1;
+    };
+    let verified = verify(&data.journal()?, told, |progress| teller.tell(progress))?;
+    drop(teller);
+    let Verified { epoch, boundary, head, events, streams, commands, runs, unfinished } = verified;
+    if epoch.is_none() && defects == 0 {
+        return Err("the folder of the log is empty: is it the right one?".into());
+    }
+    let batches = boundary.batches;
+    println!("{batches} batches, {events} events up to position {head}, {streams} streams, {commands} commands");
+    println!("{runs} files of the index");
+    if unfinished.is_some() {
+        println!("Behind them stands an unfinished group: it is being written now, or the next start cuts it.");
+    }
+    if defects == 0 {
+        println!("Everything is as it was written.");
+        return Ok(());
+    }
+    concerns.into_iter().for_each(|concern| println!("{}", advice(concern)));
+    Err(format!("{defects} defects, and what to do about them stands above").into())
+}
+
+/// What to do about defects.
+fn advice(concern: Concern) -> &'static str {
+    match concern {
+        Concern::Bytes => {
+            "The log is damaged. Stop the server, keep a copy of its folder as it is, and restore the last backup \
+             into another folder: `sillage restore --from BACKUP --data NEW`. Without a backup, \
+             `sillage serve --accept-loss` cuts the log where the damage begins, and sets aside what follows."
+        }
+        Concern::Content => {
+            "What the log says does not agree with itself, although its bytes are sound or were passed over: parts \
+             are missing, or were changed on purpose, or a program was wrong. Compare it with a backup, and \
+             restore that."
+        }
+        Concern::Index => {
+            "The index is damaged. It holds nothing that the log does not: stop the server, delete the folder \
+             `journal/index`, and start it again."
+        }
+    }
+}
