@@ -336,8 +336,6 @@ impl View for LikesView {
 
     const FOLDS_BASELINES: FoldsBaselines = FoldsBaselines::Yes;
 
-    /// Nobody's row has to be taken away: whoever has one from an event before the baseline, and from none after
-    /// it, is in the state.
     fn fold_baseline(
         baseline: &Baseline,
         event: &Event,

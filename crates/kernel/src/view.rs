@@ -66,17 +66,14 @@ pub trait View: Send + Sync + 'static {
     fn filter() -> Filter;
 
     /// Folds one event into the rows. An error stops the view, and its queries say that they are stale.
-    ///
-    /// A view that folds baselines may meet a stream in its middle, when it is rebuilt: the events before were dropped,
-    /// and a baseline follows. What it makes of them until then only has to be such that the baseline puts it right.
     fn fold(event: &Event, rows: &mut dyn Rows<Self::Key, Self::Row>) -> Result<(), ViewError>;
 
     /// Whether the view can be rebuilt from baselines. As long as one that wants the events of a category cannot, none
     /// of them is dropped.
     const FOLDS_BASELINES: FoldsBaselines = FoldsBaselines::No;
 
-    /// Makes the rows of a stream what its state says: the same as if every event up to the baseline, which `event`
-    /// carries, had been folded. Of those it may have seen all, none, or only the last ones.
+    /// Makes the rows of a stream that the view has met no event of: the same as if every event up to the baseline,
+    /// which `event` carries, had been folded.
     fn fold_baseline(
         baseline: &Baseline,
         event: &Event,

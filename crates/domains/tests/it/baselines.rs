@@ -1,5 +1,4 @@
-//! A view that is rebuilt from a baseline and what comes after it is the same as one that has folded every event,
-//! whatever was dropped.
+//! A view that is rebuilt from a baseline and what comes after it is the same as one that has folded every event.
 
 use std::collections::BTreeMap;
 
@@ -99,24 +98,18 @@ proptest! {
     #[test]
     fn likes(
         commands in vec((0_usize..5, prop::bool::weighted(0.8), any::<bool>()), 1..60),
-        cuts in (any::<prop::sample::Index>(), any::<prop::sample::Index>()),
+        cut in any::<prop::sample::Index>(),
     ) {
         let (events, states) = decided(&commands);
         prop_assume!(!events.is_empty());
-        let taken_at = 1 + cuts.0.index(events.len());
-        let dropped = cuts.1.index(taken_at + 1);
+        let taken_at = 1 + cut.index(events.len());
         let (before, after) = events.split_at(taken_at);
         let taken = baseline(before, &states[taken_at]);
-        let read = Baseline::read(&taken).unwrap();
-
         let mut all = LikesRows::default();
         fold(&mut all, before);
         let mut rebuilt = LikesRows::default();
-        fold(&mut rebuilt, &before[dropped..]);
-        LikesView::fold_baseline(&read, &taken, &mut rebuilt).unwrap();
+        LikesView::fold_baseline(&Baseline::read(&taken).unwrap(), &taken, &mut rebuilt).unwrap();
         prop_assert_eq!(&rebuilt, &all, "at the baseline");
-        LikesView::fold_baseline(&read, &taken, &mut all).unwrap();
-        prop_assert_eq!(&rebuilt, &all, "whoever has folded all of it does not change");
         fold(&mut all, after);
         fold(&mut rebuilt, after);
         prop_assert_eq!(rebuilt, all, "at the end");

@@ -6,7 +6,9 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use rusqlite::{Connection, Transaction};
-use sillage_kernel::{Baseline, Event, Filter, FoldsBaselines, Position, Rows, View, ViewError};
+use sillage_kernel::{Event, Filter, FoldsBaselines, Rows, View, ViewError};
+
+use super::Baselines;
 
 /// The half of a view that does I/O: how its rows are kept in SQLite.
 pub trait Table<V: View>: Send + Sync + 'static {
@@ -27,12 +29,12 @@ pub(super) trait Folding: Send {
     fn filter(&self) -> Filter;
     fn folds_baselines(&self) -> FoldsBaselines;
     fn reset(&self, db: &Transaction<'_>) -> rusqlite::Result<()>;
-    /// All the events, or none of them, and the baselines up to a position.
+    /// All the events, or none of them.
     fn fold(
         &self,
         db: &Transaction<'_>,
         events: &[Arc<Event>],
-        baselines_to: Position,
+        baselines: &Baselines,
     ) -> Result<(), FoldError>;
 }
 
@@ -95,12 +97,12 @@ impl<V: View, T: Table<V>> Folding for FoldingOf<V, T> {
         &self,
         db: &Transaction<'_>,
         events: &[Arc<Event>],
-        baselines_to: Position,
+        baselines: &Baselines,
     ) -> Result<(), FoldError> {
         let filter = V::filter();
         let mut batch = Batch::<V, T> { table: &self.table, db, rows: BTreeMap::new(), unreadable: None };
         for event in events {
-            if let Err(error) = fold_one::<V>(event, &filter, baselines_to, &mut batch) {
+            if let Err(error) = fold_one::<V>(event, &filter, baselines, &mut batch) {
                 let stop = || FoldError::Stop(error.to_string().into());
                 return Err(batch.unreadable.take().map_or_else(stop, FoldError::from));
             }
@@ -122,20 +124,22 @@ impl<V: View, T: Table<V>> Folding for FoldingOf<V, T> {
     }
 }
 
-/// Folds an event, if the view wants it. Of the baselines it takes those up to a position, which are as old as the
-/// events that may be missing; a later one only says what its rows say already.
+/// Folds an event, if the view wants it, or takes the baseline that stands for it and others.
 fn fold_one<V: View>(
     event: &Event,
     filter: &Filter,
-    baselines_to: Position,
+    baselines: &Baselines,
     rows: &mut dyn Rows<V::Key, V::Row>,
 ) -> Result<(), ViewError> {
-    let of_baselines = event.stream.baseline_for().filter(|_| V::FOLDS_BASELINES == FoldsBaselines::Yes);
-    match of_baselines {
-        Some(stream) if filter.admits_category(stream.category()) && event.position <= baselines_to => {
-            V::fold_baseline(&Baseline::read(event)?, event, rows)
-        }
-        None if filter.admits(event) => V::fold(event, rows),
+    if V::FOLDS_BASELINES == FoldsBaselines::No {
+        return if filter.admits(event) { V::fold(event, rows) } else { Ok(()) };
+    }
+    match event.stream.baseline_for() {
+        Some(stream) if filter.admits_category(stream.category()) => match baselines.taken(event)? {
+            Some(baseline) => V::fold_baseline(&baseline, event, rows),
+            None => Ok(()),
+        },
+        None if filter.admits(event) && !baselines.cover(event) => V::fold(event, rows),
         _ => Ok(()),
     }
 }

@@ -12,13 +12,12 @@ use rusqlite::Connection;
 use sillage_kernel::{Filter, Position};
 use tokio::sync::watch;
 
-use super::{Answer, QueryError, ViewReader, ViewSet, Views, ViewsError};
+use super::baselines::{BaselinesError, compacted_to};
+use super::{Answer, Baselines, QueryError, ViewReader, ViewSet, Views, ViewsError};
 use crate::event_store::{EventStore, StoreError};
 
 /// How many of them are kept; the one that was longest not asked for goes first.
 pub const MAX_PAST: usize = 2;
-/// The cursor that says what compaction has dropped: nothing after its position.
-pub const COMPACTED_TO: &str = "$compacted";
 /// How many events are folded into one transaction at most.
 const PAGE: usize = 8_192;
 
@@ -183,8 +182,10 @@ impl PastViews {
         file: OwnFile,
         progress: &watch::Sender<Progress>,
     ) -> Result<PastView, PastError> {
+        // All of them, and not only those that stand for what is dropped so far: more may be dropped meanwhile.
+        let baselines = Baselines::up_to(self.store.as_ref(), position).await?;
         let (epoch, set, path) = (self.store.epoch(), (self.views)(), file.0.clone());
-        let mut views = blocking(move || set.open(&path, &epoch, position)).await??;
+        let mut views = blocking(move || set.open(&path, &epoch, position, baselines)).await??;
         let filter = views.filter();
         let mut reached = Position::ZERO;
         while reached < position {
@@ -195,7 +196,7 @@ impl PastViews {
         if let Some(stopped) = reader.statuses().into_iter().find_map(|status| status.stopped) {
             return Err(PastError::Unavailable(stopped));
         }
-        // What was dropped meanwhile may be missing.
+        // Meanwhile something may have been dropped that only a later baseline stands for.
         self.check_kept(position).await?;
         Ok(PastView { reader, file: Arc::new(file) })
     }
@@ -219,7 +220,7 @@ impl PastViews {
     }
 
     async fn check_kept(&self, position: Position) -> Result<(), PastError> {
-        let kept_from = self.store.read_cursor(COMPACTED_TO).await?.position;
+        let kept_from = compacted_to(self.store.as_ref()).await?;
         if position < kept_from { Err(PastError::Compacted { kept_from }) } else { Ok(()) }
     }
 }
@@ -259,6 +260,12 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 impl From<StoreError> for PastError {
     fn from(error: StoreError) -> Self {
+        Self::Unavailable(error.to_string().into())
+    }
+}
+
+impl From<BaselinesError> for PastError {
+    fn from(error: BaselinesError) -> Self {
         Self::Unavailable(error.to_string().into())
     }
 }

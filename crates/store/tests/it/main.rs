@@ -5,6 +5,7 @@
 
 mod codec;
 mod journal;
+mod past;
 mod verify;
 mod views;
 mod walk;
