@@ -219,6 +219,13 @@ impl Deciders {
         self.by_category.contains_key(category)
     }
 
+    /// The categories of the streams that deciders own, in their order.
+    pub fn categories(&self) -> Vec<&'static str> {
+        let mut categories: Vec<_> = self.by_category.keys().copied().collect();
+        categories.sort_unstable();
+        categories
+    }
+
     pub(crate) fn rules_of(&self, category: &str) -> Option<&Arc<dyn Rules>> {
         self.by_category.get(category)
     }
