@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use sillage_kernel::{
-    CommandId, Context, Decider, Decision, DomainCommand, DomainEvent, Envelope, Event, Filter, InvalidField,
-    Rejection, Rows, StreamName, Tenant, Timestamp, UserId, Version, View, ViewError,
+    Baseline, CommandId, Context, Decider, Decision, DomainCommand, DomainEvent, Envelope, Event, Filter,
+    FoldsBaselines, InvalidField, Rejection, Rows, StreamName, Tenant, Timestamp, UserId, Version, View,
+    ViewError,
 };
 
 /// The longest id of a target or of a like, in characters.
@@ -70,6 +71,13 @@ pub struct LikesState {
     liked_by: BTreeSet<UserId>,
     closed: bool,
     version: Version,
+}
+
+impl LikesState {
+    /// The last event in it.
+    pub fn version(&self) -> Version {
+        self.version
+    }
 }
 
 // --- commands -------------------------------------------------------------------------------------------
@@ -323,6 +331,23 @@ impl View for LikesView {
                 rows.put(key, LikesRow::Target { count, closed, version });
             }
         }
+        Ok(())
+    }
+
+    const FOLDS_BASELINES: FoldsBaselines = FoldsBaselines::Yes;
+
+    fn fold_baseline(
+        baseline: &Baseline,
+        event: &Event,
+        rows: &mut dyn Rows<LikesKey, LikesRow>,
+    ) -> Result<(), ViewError> {
+        let LikesState { liked_by, closed, version } = baseline.state_of::<Likes>()?;
+        let (tenant, target_id) = (&event.tenant, baseline.stream.id().to_owned());
+        let count = liked_by.len() as u64;
+        for user_id in liked_by {
+            rows.put(LikesKey::Like(tenant.clone(), target_id.clone(), user_id), LikesRow::Like);
+        }
+        rows.put(LikesKey::Target(tenant.clone(), target_id), LikesRow::Target { count, closed, version });
         Ok(())
     }
 }

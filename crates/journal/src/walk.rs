@@ -105,7 +105,7 @@ impl Walk {
     /// # Errors
     /// [`Error::Io`].
     pub fn files(&self) -> Result<Vec<Address>, Error> {
-        list_segments(self.disk.as_ref(), &self.dir)
+        self.folders.list(self.disk.as_ref())
     }
 
     /// Goes to the beginning of a file, and answers whether a whole batch stands there. If not, it stays where it is.

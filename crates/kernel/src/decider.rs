@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::command::{Actor, CommandId, Envelope, InvalidField, Rejection};
 use crate::event::DomainEvent;
@@ -27,7 +28,8 @@ pub trait Decider: Send + Sync + 'static {
     /// The category of the streams that these rules own.
     const CATEGORY: &'static str;
     /// The number of the shape of the state. Another number than that of a snapshot makes it useless: count it up
-    /// whenever the state, or how events are folded into it, changes.
+    /// whenever the state, or how events are folded into it, changes. A baseline outlives that by
+    /// [`Decider::upcast_state`].
     const REVISION: u32;
     /// After so many events a snapshot of the state is worth keeping.
     const SNAPSHOT_EVERY: u64 = 100;
@@ -47,6 +49,12 @@ pub trait Decider: Send + Sync + 'static {
 
     /// The state after an event. It cannot refuse: the event has happened.
     fn evolve(state: &mut Self::State, event: &Self::Event);
+
+    /// The state of another revision in the newest shape. The events that a baseline stands for are gone, so each
+    /// revision that was ever used has to be known here; `None` is for one that is not.
+    fn upcast_state(revision: u32, state: Value) -> Option<Value> {
+        (revision == Self::REVISION).then_some(state)
+    }
 }
 
 /// What may be asked of one kind of stream.

@@ -1,5 +1,6 @@
 //! Facts: what happened, in the past tense, immutable.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -154,7 +155,7 @@ impl Serialize for Checksum {
 
 impl<'de> Deserialize<'de> for Checksum {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
     }
 }
@@ -331,6 +332,20 @@ mod tests {
             Place { position: Position::new(9), tenant, stream, version: Version::new(1), recorded_at },
             &Checksum::START,
         )
+    }
+
+    #[test]
+    fn a_checksum_is_read_as_it_is_written() {
+        let checksum = event("{}").checksum;
+        let text = serde_json::to_string(&checksum).unwrap();
+        assert_eq!(serde_json::from_str::<Checksum>(&text).unwrap(), checksum);
+        let digits = text.trim_matches('"');
+        for bad in
+            [format!("0{digits}"), format!("+{}", &digits[1..]), format!("é{}", &digits[2..]), String::new()]
+        {
+            let bad = format!("{bad:?}");
+            assert!(serde_json::from_str::<Checksum>(&bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

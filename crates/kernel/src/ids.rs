@@ -11,6 +11,9 @@ pub const MAX_NAME_BYTES: usize = 200;
 /// The longest stream name in bytes: a category, a hyphen and an id of 200 characters of up to four bytes.
 pub const MAX_STREAM_BYTES: usize = 1_024;
 
+/// The category of the streams of baselines.
+pub const BASELINES: &str = "$baseline";
+
 /// A name that cannot be used; the text says why, and may be shown to whoever sent it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {problem}")]
@@ -105,6 +108,16 @@ impl StreamName {
     /// The stream that holds the outcomes of commands without events of `principal`.
     pub fn outcomes_of(principal: &UserId) -> Self {
         Self(format!("$outcomes-{principal}").into())
+    }
+
+    /// The stream that holds the baselines of `stream`. There is none for a name that leaves no room for a longer one.
+    pub fn baseline_of(stream: &Self) -> Result<Self, InvalidName> {
+        Self::new(BASELINES, stream.as_str())
+    }
+
+    /// The stream whose baselines this one holds, if it holds any.
+    pub fn baseline_for(&self) -> Option<Self> {
+        self.0.split_once('-').filter(|(category, _)| *category == BASELINES)?.1.parse().ok()
     }
 
     /// What comes before the first hyphen.
@@ -242,6 +255,16 @@ mod tests {
         let stream: StreamName = "like-article-1".parse().unwrap();
         assert_eq!((stream.category(), stream.id()), ("like", "article-1"));
         assert_eq!(stream, StreamName::new("like", "article-1").unwrap());
+    }
+
+    #[test]
+    fn a_stream_and_that_of_its_baselines_lead_to_each_other() {
+        let stream: StreamName = "like-article-1".parse().unwrap();
+        let baselines = StreamName::baseline_of(&stream).unwrap();
+        assert_eq!((baselines.as_str(), baselines.category()), ("$baseline-like-article-1", BASELINES));
+        assert_eq!((baselines.baseline_for(), stream.baseline_for()), (Some(stream), None));
+        let long: StreamName = format!("like-{}", "x".repeat(MAX_STREAM_BYTES - 5)).parse().unwrap();
+        assert!(StreamName::baseline_of(&long).is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! their receipts, [`decider`], [`view`] and [`reactor`] for the three things one can write, [`wire`] for
 //! what travels on a socket.
 
+pub mod baseline;
 pub mod command;
 pub mod decider;
 pub mod event;
@@ -19,6 +20,7 @@ pub mod upcasting;
 pub mod view;
 pub mod wire;
 
+pub use baseline::{BASELINE_SCHEMA, BASELINE_TAKEN, Baseline};
 pub use command::{Actor, CommandId, ContentHash, Envelope, InvalidField, Outcome, Receipt, Rejection};
 pub use decider::{Context, Decider, Decision, DomainCommand, Expected, SideEntry};
 pub use event::{Checksum, DecodeError, Digest, DomainEvent, Event, EventId, Metadata, NewEvent};
@@ -26,7 +28,7 @@ pub use ids::{Epoch, InvalidName, LogPosition, Position, StreamName, Tenant, Use
 pub use reactor::{Failed, Failure, Reach, Reaction, Reactor};
 pub use time::Timestamp;
 pub use upcasting::{Upcast, Upcaster, Upcasters};
-pub use view::{Filter, Rows, View, ViewError};
+pub use view::{Filter, FoldsBaselines, Rows, View, ViewError};
 
 /// What the [`macros`] need from the libraries below, so that a domain need not name them.
 #[doc(hidden)]

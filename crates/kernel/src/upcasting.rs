@@ -7,7 +7,12 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::baseline::Baseline;
+use crate::decider::Decider;
 use crate::event::{DomainEvent, Event};
+
+/// The number of the first shape of a state.
+const FIRST_REVISION: u32 = 1;
 
 /// Brings the data of an event from one schema to the next. Pure, and total: the event has happened.
 pub type Upcast = fn(Value) -> Value;
@@ -21,28 +26,49 @@ pub struct Upcaster {
     pub steps: &'static [Upcast],
 }
 
-/// All that some kinds of stream know about their old events.
+/// Brings a state of a revision to the newest one, if it knows it: [`Decider::upcast_state`].
+type UpcastState = fn(u32, Value) -> Option<Value>;
+
+/// All that some kinds of stream know about their old events, and about old states in baselines.
 #[derive(Debug, Clone, Default)]
-pub struct Upcasters(BTreeMap<&'static str, &'static [Upcast]>);
+pub struct Upcasters {
+    events: BTreeMap<&'static str, &'static [Upcast]>,
+    /// By category: the newest revision, and how to come to it.
+    states: BTreeMap<&'static str, (u32, UpcastState)>,
+}
 
 impl Upcasters {
-    /// Adds the upcasters of one kind of stream.
+    /// Adds what one kind of stream knows.
     #[must_use]
-    pub fn with<E: DomainEvent>(mut self) -> Self {
-        self.0.extend(E::upcasters().iter().map(|Upcaster { event_type, steps }| (*event_type, *steps)));
+    pub fn with<D: Decider>(self) -> Self {
+        let mut this = self.with_events::<D::Event>();
+        if D::REVISION > FIRST_REVISION {
+            this.states.insert(D::CATEGORY, (D::REVISION, D::upcast_state));
+        }
+        this
+    }
+
+    /// Adds what is known about some events alone.
+    #[must_use]
+    pub fn with_events<E: DomainEvent>(mut self) -> Self {
+        let events = E::upcasters().iter();
+        self.events.extend(events.map(|Upcaster { event_type, steps }| (*event_type, *steps)));
         self
     }
 
     /// Whether every event is as it was stored.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.events.is_empty() && self.states.is_empty()
     }
 
-    /// The event in the newest shape; `None` if that is the one it has. Data that is no JSON stays as it is: whoever
-    /// decodes it says what is wrong.
+    /// The event in the newest shape; `None` if that is the one it has. Data that cannot be brought there stays as it
+    /// is: whoever decodes it says what is wrong.
     pub fn newest(&self, event: &Event) -> Option<Event> {
+        if let Some(stream) = event.stream.baseline_for() {
+            return self.newest_baseline(event, stream.category());
+        }
         let steps =
-            self.0.get(&*event.event_type)?.get(usize::from(event.metadata.schema).checked_sub(1)?..)?;
+            self.events.get(&*event.event_type)?.get(usize::from(event.metadata.schema).checked_sub(1)?..)?;
         if steps.is_empty() {
             return None;
         }
@@ -51,5 +77,13 @@ impl Upcasters {
         let mut event = Event { data: newest.to_string().into(), ..event.clone() };
         event.metadata.schema += u16::try_from(steps.len()).expect("a type has few schemas");
         Some(event)
+    }
+
+    fn newest_baseline(&self, event: &Event, category: &str) -> Option<Event> {
+        let (newest, upcast) = self.states.get(category)?;
+        let mut baseline = Baseline::read(event).ok().filter(|baseline| baseline.revision != *newest)?;
+        baseline.state = upcast(baseline.revision, baseline.state)?;
+        baseline.revision = *newest;
+        Some(Event { data: baseline.encode().into(), ..event.clone() })
     }
 }

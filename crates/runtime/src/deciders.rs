@@ -205,7 +205,7 @@ impl Deciders {
         }
         let taken = self.by_category.insert(rules.category(), rules);
         assert!(taken.is_none(), "two systems have the streams of {}", D::CATEGORY);
-        self.upcasters = self.upcasters.with::<D::Event>();
+        self.upcasters = self.upcasters.with::<D>();
         self
     }
 
@@ -217,6 +217,13 @@ impl Deciders {
     /// Whether a decider owns the streams of that category.
     pub fn owns(&self, category: &str) -> bool {
         self.by_category.contains_key(category)
+    }
+
+    /// The categories of the streams that deciders own, in their order.
+    pub fn categories(&self) -> Vec<&'static str> {
+        let mut categories: Vec<_> = self.by_category.keys().copied().collect();
+        categories.sort_unstable();
+        categories
     }
 
     pub(crate) fn rules_of(&self, category: &str) -> Option<&Arc<dyn Rules>> {

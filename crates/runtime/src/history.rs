@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sillage_kernel::{Event, StreamName, Tenant, Timestamp, Version};
+use sillage_kernel::{Baseline, Event, StreamName, Tenant, Timestamp, Version};
 use sillage_store::{EventStore, Snapshots};
 
 use crate::deciders::{Deciders, Rules};
@@ -28,9 +28,24 @@ pub enum HistoryError {
     /// There is no such version yet.
     #[error("the stream has come to version {0}")]
     NotYet(Version),
+    /// The events were dropped, and the first baseline that stands for them is later: ask for a later state.
+    #[error("the states before version {kept_from} were compacted")]
+    Compacted {
+        /// The first version whose state can be told.
+        kept_from: Version,
+    },
     /// It cannot be replayed.
     #[error(transparent)]
-    Replay(#[from] ReplayError),
+    Replay(ReplayError),
+}
+
+impl From<ReplayError> for HistoryError {
+    fn from(error: ReplayError) -> Self {
+        match error {
+            ReplayError::Compacted { kept_from } => Self::Compacted { kept_from },
+            other => Self::Replay(other),
+        }
+    }
 }
 
 /// The state of a stream of the log at some point.
@@ -49,9 +64,22 @@ pub async fn state_at(
 
 /// A state that grows with the events that it is given: for whoever reads them from elsewhere than a store.
 pub struct Fold {
+    stream: StreamName,
     rules: Arc<dyn Rules>,
     until: Until,
     replayed: Replayed,
+    hole: Hole,
+}
+
+/// Whether the events that were added lack some that were dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hole {
+    /// They do not.
+    None,
+    /// They do, before this version, until a baseline comes.
+    Before(Version),
+    /// What is wanted lies in it: the first state after it is that of a baseline at this version.
+    Final(Version),
 }
 
 impl Fold {
@@ -59,20 +87,45 @@ impl Fold {
     pub fn new(deciders: &Deciders, stream: &StreamName, until: Until) -> Result<Self, HistoryError> {
         let rules = Arc::clone(rules_of(deciders, stream)?);
         let replayed = Replayed::nothing(rules.as_ref());
-        Ok(Self { rules, until, replayed })
+        Ok(Self { stream: stream.clone(), rules, until, replayed, hole: Hole::None })
     }
 
-    /// Folds the next event of the stream, in its newest shape, unless it comes after what is wanted.
+    /// Folds the next event of the stream, or takes the next of its baselines, in the order of the log and in their
+    /// newest shapes. What comes after what is wanted is passed over.
     pub fn add(&mut self, event: &Event) -> Result<(), HistoryError> {
-        if self.until.admits(event) {
+        if event.stream.baseline_for().as_ref() == Some(&self.stream) {
+            return self.add_baseline(event);
+        }
+        let next = self.replayed.version().next();
+        if event.version > next && !self.until.is_reached(self.replayed.version()) {
+            if !matches!(self.hole, Hole::Final(_)) {
+                self.hole = Hole::Before(event.version);
+            }
+        } else if event.version == next && self.until.admits(event) {
             self.replayed.fold(self.rules.as_ref(), event)?;
+        }
+        Ok(())
+    }
+
+    fn add_baseline(&mut self, event: &Event) -> Result<(), HistoryError> {
+        let baseline = Baseline::read(event).map_err(|error| ReplayError::Broken(error.to_string()))?;
+        let Baseline { version, recorded_at, .. } = baseline;
+        if matches!(self.hole, Hole::Before(_)) {
+            self.hole = Hole::Final(version);
+            if self.until.admits_at(version, recorded_at) {
+                self.replayed = Replayed::of_baseline(self.rules.as_ref(), &baseline)?;
+                self.hole = Hole::None;
+            }
         }
         Ok(())
     }
 
     /// The state.
     pub fn finish(self) -> Result<StateAt, HistoryError> {
-        told(self.rules.as_ref(), &self.replayed, self.until)
+        match self.hole {
+            Hole::Before(kept_from) | Hole::Final(kept_from) => Err(HistoryError::Compacted { kept_from }),
+            Hole::None => told(self.rules.as_ref(), &self.replayed, self.until),
+        }
     }
 }
 

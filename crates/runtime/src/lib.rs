@@ -3,9 +3,11 @@
 //! [`bus`] takes commands, decides them stream by stream and hands them to the store. [`projector`] folds
 //! events into views. [`reactors`] lets everybody act who acts on events. All of them follow the log through
 //! the same subscription, each with its own cursor. [`history`] tells what was so, and [`raw`] lets programs append
-//! that have their own rules. [`supervisor`] notices when one of them breaks.
+//! that have their own rules. [`compaction`] drops what a baseline stands for. [`supervisor`] notices when one of them breaks.
 
+pub mod baselines;
 pub mod bus;
+pub mod compaction;
 pub mod deciders;
 pub mod history;
 pub mod projector;
@@ -15,7 +17,9 @@ mod replay;
 pub mod supervisor;
 pub mod tracing_context;
 
+pub use baselines::last_baseline;
 pub use bus::{BusOptions, CommandBus, DispatchError, ReceiptSink, Reply, Settled};
+pub use compaction::{Compacted, Compaction, CompactionError, Compactor, Keep, Policies, PolicyError};
 pub use deciders::{Command, ContentKey, Deciders, DecodeCommandError};
 pub use history::{HistoryError, StateAt};
 pub use projector::Projector;

@@ -19,7 +19,7 @@ use sillage_runtime::{ContentKey, Deciders};
 use sillage_server::systems;
 use sillage_store::event_store::codec::{decode_event, encode_event};
 use sillage_store::event_store::journal::{JournalOptions, JournalStore};
-use sillage_store::views::Views;
+use sillage_store::views::{Baselines, Views};
 use sillage_store::{Append, Entry, EventStore, LedgerKey, LedgerWrite, Verdict, clock};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -149,7 +149,8 @@ fn fold(bencher: Bencher, events: u64) {
     let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let epoch = sillage_kernel::Epoch::from_log_id(1);
     let file = folder.path().join("views.sqlite");
-    let mut views: Views = systems::views().open(&file, &epoch, Position::ZERO).unwrap();
+    let mut views: Views =
+        systems::views().open(&file, &epoch, Position::ZERO, Baselines::default()).unwrap();
     let mut last = 0;
     let mut seed = clock::now().as_millis();
     bencher

@@ -19,7 +19,7 @@ use sillage_kernel::Reactor;
 use sillage_runtime::{BusOptions, CommandBus, ContentKey, Projector, Reactors, Retry, Supervisor};
 use sillage_store::event_store::journal::{JournalOptions, JournalStore, LogError, Progress};
 use sillage_store::event_store::upcasting::Upcasting;
-use sillage_store::views::{Views, ViewsError};
+use sillage_store::views::{Baselines, BaselinesError, Views, ViewsError};
 use sillage_store::{EventStore, Snapshots};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -97,6 +97,9 @@ pub enum NodeError {
     /// The views cannot be opened.
     #[error(transparent)]
     Views(#[from] ViewsError),
+    /// What compaction has left cannot be read.
+    #[error(transparent)]
+    Baselines(#[from] BaselinesError),
     /// The snapshots cannot be written: look at the disk.
     #[error("the file of the snapshots cannot be used: {0}")]
     Snapshots(rusqlite::Error),
@@ -151,7 +154,7 @@ impl Node {
         let deciders = systems::deciders(ContentKey(keys.content_key()));
         let store = Upcasting::over(stored, deciders.upcasters().clone());
         let snapshots = Arc::new(open_snapshots(&config)?);
-        let views = open_views(&config, store.as_ref())?;
+        let views = open_views(&config, store.as_ref()).await?;
         let directory = Arc::new(Directory::default());
         let hub = Hub::new(Arc::clone(&store), Arc::clone(&directory), config.bounds);
         let supervisor = Supervisor::default();
@@ -265,8 +268,10 @@ fn watch_the_log(supervisor: &Supervisor, store: &dyn EventStore) {
     });
 }
 
-fn open_views(config: &Config, store: &dyn EventStore) -> Result<Views, NodeError> {
-    Ok(systems::views().open(&config.data.join("views.sqlite"), &store.epoch(), store.head())?)
+async fn open_views(config: &Config, store: &dyn EventStore) -> Result<Views, NodeError> {
+    let baselines = Baselines::of_compaction(store).await?;
+    let file = config.data.join("views.sqlite");
+    Ok(systems::views().open(&file, &store.epoch(), store.head(), baselines)?)
 }
 
 fn open_snapshots(config: &Config) -> Result<Snapshots, NodeError> {

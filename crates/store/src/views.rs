@@ -4,18 +4,22 @@
 //! state at exactly one position. All healthy views are moved in one transaction a batch, so several can be
 //! read at one position. The file can be deleted at any time: it is rebuilt from the log.
 
+mod baselines;
 mod folding;
+mod past;
 mod reader;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
-use sillage_kernel::{Epoch, Event, Filter, Position, View};
+use sillage_kernel::{Epoch, Event, Filter, FoldsBaselines, Position, View};
 use tokio::sync::watch;
 
+pub use self::baselines::{Baselines, BaselinesError, COMPACTED_TO};
 pub use self::folding::Table;
 use self::folding::{FoldError, Folding, FoldingOf};
+pub use self::past::{MAX_PAST, PastError, PastView, PastViews};
 pub use self::reader::{Answer, Freshness, MAX_READERS, QueryError, ViewReader};
 
 /// Why the views cannot be opened or moved.
@@ -36,6 +40,9 @@ pub enum ViewsError {
         /// Where the log ends.
         log: Position,
     },
+    /// The view needs events that compaction has dropped: teach it to fold baselines.
+    #[error("the view {0} needs every event, and some were dropped")]
+    Compacted(&'static str),
 }
 
 /// How a view stands.
@@ -61,9 +68,23 @@ impl ViewSet {
         self
     }
 
+    /// The views that want the events of a category and cannot do without any of them.
+    pub fn need_every_event_of(&self, category: &str) -> Vec<&'static str> {
+        let wanting = self.0.iter().filter(|view| view.filter().admits_category(category));
+        let needing = wanting.filter(|view| view.folds_baselines() == FoldsBaselines::No);
+        needing.map(|view| view.name()).collect()
+    }
+
     /// Opens the file for the log of that epoch, which ends at `head`. A view that is new, has changed its
-    /// shape or belongs to another epoch starts from nothing.
-    pub fn open(self, file: &Path, epoch: &Epoch, head: Position) -> Result<Views, ViewsError> {
+    /// shape, belongs to another epoch or has missed what was dropped starts from nothing, and takes `baselines` for
+    /// what is missing.
+    pub fn open(
+        self,
+        file: &Path,
+        epoch: &Epoch,
+        head: Position,
+        baselines: Baselines,
+    ) -> Result<Views, ViewsError> {
         let mut db = connect(file)?;
         db.execute_batch(
             "CREATE TABLE IF NOT EXISTS cursors(
@@ -81,18 +102,30 @@ impl ViewSet {
         }
         let mut views = Vec::with_capacity(self.0.len());
         for folding in self.0 {
-            let position = prepare(&transaction, folding.as_ref(), epoch)?;
+            let position = prepare(&transaction, folding.as_ref(), epoch, baselines.to())?;
+            if position < baselines.to()
+                && folding.folds_baselines() == FoldsBaselines::No
+                && baselines.miss_any_of(&folding.filter())
+            {
+                return Err(ViewsError::Compacted(folding.name()));
+            }
             let status = ViewStatus { name: folding.name(), position, stopped: None };
             views.push(Moving { folding, status });
         }
         transaction.commit()?;
         let statuses = watch::Sender::new(views.iter().map(|view| view.status.clone()).collect());
-        Ok(Views { db, views, file: file.into(), statuses })
+        Ok(Views { db, views, file: file.into(), baselines, statuses })
     }
 }
 
 /// Where the view stands in this epoch, after making its tables if they are not as it wants them.
-fn prepare(db: &Transaction<'_>, view: &dyn Folding, epoch: &Epoch) -> rusqlite::Result<Position> {
+/// One that does not stand at `least` or later has missed something.
+fn prepare(
+    db: &Transaction<'_>,
+    view: &dyn Folding,
+    epoch: &Epoch,
+    least: Position,
+) -> rusqlite::Result<Position> {
     let stored: Option<(u32, String, u64)> = db
         .query_row("SELECT revision, epoch, position FROM cursors WHERE view = ?1", [view.name()], |row| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?))
@@ -101,6 +134,7 @@ fn prepare(db: &Transaction<'_>, view: &dyn Folding, epoch: &Epoch) -> rusqlite:
     if let Some((revision, stored_epoch, position)) = stored
         && revision == view.revision()
         && stored_epoch == epoch.as_str()
+        && position >= least.get()
     {
         return Ok(Position::new(position));
     }
@@ -128,6 +162,8 @@ pub struct Views {
     db: Connection,
     views: Vec<Moving>,
     file: Box<Path>,
+    /// What was dropped when the file was opened. What is dropped later, the views have folded before.
+    baselines: Baselines,
     statuses: watch::Sender<Vec<ViewStatus>>,
 }
 
@@ -145,10 +181,11 @@ impl Views {
 
     /// What the views are built from, together.
     pub fn filter(&self) -> Filter {
-        let mut filters = self.views.iter().map(|view| view.folding.filter());
-        match (filters.next(), filters.next()) {
-            (Some(only), None) => only,
-            _ => Filter::Everything,
+        let [Moving { folding, .. }] = self.views.as_slice() else { return Filter::Everything };
+        match (folding.folds_baselines(), folding.filter()) {
+            (FoldsBaselines::No, only) => only,
+            (FoldsBaselines::Yes, Filter::Category(category)) => Filter::WithBaselines(category),
+            (FoldsBaselines::Yes, _) => Filter::Everything,
         }
     }
 
@@ -167,7 +204,7 @@ impl Views {
             // A view that was rebuilt lags behind the others, which pass over what they have seen.
             let seen = events.partition_point(|event| event.position <= view.status.position);
             let news = events.get(seen..).unwrap_or_default();
-            match view.folding.fold(&transaction, news) {
+            match view.folding.fold(&transaction, news, &self.baselines) {
                 Ok(()) => save_cursor(&transaction, view.status.name, through)?,
                 Err(FoldError::Stop(reason)) => stopped.push((view.status.name, reason)),
                 Err(FoldError::Trouble(error)) => return Err(error.into()),

@@ -34,7 +34,7 @@ impl Default for Upcast {
 
 impl Fixture for Upcast {
     fn store(&self) -> Arc<dyn EventStore> {
-        Upcasting::over(Arc::new(self.0.clone()), Upcasters::default().with::<Other>())
+        Upcasting::over(Arc::new(self.0.clone()), Upcasters::default().with_events::<Other>())
     }
 }
 

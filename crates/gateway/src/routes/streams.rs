@@ -272,9 +272,11 @@ impl From<HistoryError> for Refusal {
         let message = error.to_string();
         match error {
             HistoryError::NoRules(_) => Self::new(Code::NotFound, message),
-            HistoryError::NotYet(_) => Self::field("version", message),
+            HistoryError::NotYet(_) | HistoryError::Compacted { .. } => Self::field("version", message),
             HistoryError::Replay(ReplayError::Store(_)) => Self::new(Code::Unavailable, message),
-            HistoryError::Replay(ReplayError::Broken(_)) => Self::new(Code::Internal, message),
+            HistoryError::Replay(ReplayError::Compacted { .. } | ReplayError::Broken(_)) => {
+                Self::new(Code::Internal, message)
+            }
         }
     }
 }

@@ -136,7 +136,7 @@ pub(super) fn broken(what: impl std::fmt::Display) -> Arc<str> {
 pub(super) fn not_replayed(error: &ReplayError) -> DispatchError {
     match error {
         ReplayError::Store(error) => unreadable(error),
-        ReplayError::Broken(why) => DispatchError::Broken(broken(why)),
+        ReplayError::Broken(_) | ReplayError::Compacted { .. } => DispatchError::Broken(broken(error)),
     }
 }
 

@@ -29,12 +29,16 @@ pub(crate) enum Fault {
 }
 
 /// What happens to whoever reads a stream.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Reading {
     /// It takes until something else is said.
     Waits,
     /// It fails.
     Fails,
+    /// Once it has come further than the first event, these are dropped.
+    Overtaken(Cut),
+    /// After each page, as long as there are any, one of these is appended before the reader knows what it has read.
+    Outrun(Mutex<VecDeque<Append>>),
 }
 
 /// A memory engine with a plan of faults, one for each call; after the plan nothing bad happens.
@@ -49,7 +53,12 @@ pub(crate) struct FaultyStore {
 impl FaultyStore {
     pub(crate) fn new(plan: impl IntoIterator<Item = Fault>) -> Self {
         let plan = Arc::new(Mutex::new(plan.into_iter().collect()));
-        Self { inner: MemoryStore::new(1), plan, readings: watch::Sender::default(), calls: Arc::default() }
+        Self { plan, ..Self::over(MemoryStore::new(1)) }
+    }
+
+    pub(crate) fn over(inner: MemoryStore) -> Self {
+        let (plan, calls) = Default::default();
+        Self { inner, plan, readings: watch::Sender::default(), calls }
     }
 
     /// From now on this happens to whoever reads the stream, or reads it already.
@@ -143,12 +152,20 @@ impl EventStore for FaultyStore {
         let (inner, mut readings) = (self.inner.clone(), self.readings.subscribe());
         let (tenant, stream) = (tenant.clone(), stream.clone());
         Box::pin(async move {
-            let goes_on = |readings: &BTreeMap<_, _>| readings.get(&stream) != Some(&Reading::Waits);
-            let fails = readings.wait_for(goes_on).await.unwrap().contains_key(&stream);
-            if fails {
-                return Err(StoreError::Unavailable("unreadable on purpose".into()));
+            let goes_on = |readings: &BTreeMap<_, _>| !matches!(readings.get(&stream), Some(Reading::Waits));
+            let (mut cuts, mut appends) = (Vec::new(), Vec::new());
+            match readings.wait_for(goes_on).await.unwrap().get(&stream) {
+                Some(Reading::Overtaken(cut)) if from > Version::new(1) => cuts.push(cut.clone()),
+                Some(Reading::Outrun(more)) => appends.extend(more.lock().unwrap().pop_front()),
+                Some(Reading::Fails | Reading::Waits) => {
+                    return Err(StoreError::Unavailable("unreadable on purpose".into()));
+                }
+                Some(Reading::Overtaken(_)) | None => {}
             }
-            inner.read_stream(&tenant, &stream, from, direction, limit).await
+            inner.drop_events(cuts).await?;
+            let page = inner.read_stream(&tenant, &stream, from, direction, limit).await;
+            inner.append(appends).await;
+            page
         })
     }
 

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod bus;
+mod compaction;
 mod faulty;
 mod history;
 mod loading;

@@ -6,7 +6,9 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use rusqlite::{Connection, Transaction};
-use sillage_kernel::{Event, Filter, Rows, View, ViewError};
+use sillage_kernel::{Event, Filter, FoldsBaselines, Rows, View, ViewError};
+
+use super::Baselines;
 
 /// The half of a view that does I/O: how its rows are kept in SQLite.
 pub trait Table<V: View>: Send + Sync + 'static {
@@ -25,9 +27,15 @@ pub(super) trait Folding: Send {
     fn name(&self) -> &'static str;
     fn revision(&self) -> u32;
     fn filter(&self) -> Filter;
+    fn folds_baselines(&self) -> FoldsBaselines;
     fn reset(&self, db: &Transaction<'_>) -> rusqlite::Result<()>;
     /// All the events, or none of them.
-    fn fold(&self, db: &Transaction<'_>, events: &[Arc<Event>]) -> Result<(), FoldError>;
+    fn fold(
+        &self,
+        db: &Transaction<'_>,
+        events: &[Arc<Event>],
+        baselines: &Baselines,
+    ) -> Result<(), FoldError>;
 }
 
 /// Why events were not folded.
@@ -77,15 +85,24 @@ impl<V: View, T: Table<V>> Folding for FoldingOf<V, T> {
         V::filter()
     }
 
+    fn folds_baselines(&self) -> FoldsBaselines {
+        V::FOLDS_BASELINES
+    }
+
     fn reset(&self, db: &Transaction<'_>) -> rusqlite::Result<()> {
         db.execute_batch(self.table.schema())
     }
 
-    fn fold(&self, db: &Transaction<'_>, events: &[Arc<Event>]) -> Result<(), FoldError> {
+    fn fold(
+        &self,
+        db: &Transaction<'_>,
+        events: &[Arc<Event>],
+        baselines: &Baselines,
+    ) -> Result<(), FoldError> {
         let filter = V::filter();
         let mut batch = Batch::<V, T> { table: &self.table, db, rows: BTreeMap::new(), unreadable: None };
-        for event in events.iter().filter(|event| filter.admits(event)) {
-            if let Err(error) = V::fold(event, &mut batch) {
+        for event in events {
+            if let Err(error) = fold_one::<V>(event, &filter, baselines, &mut batch) {
                 let stop = || FoldError::Stop(error.to_string().into());
                 return Err(batch.unreadable.take().map_or_else(stop, FoldError::from));
             }
@@ -104,6 +121,26 @@ impl<V: View, T: Table<V>> Folding for FoldingOf<V, T> {
             }
         }
         Ok(db.execute_batch("RELEASE view")?)
+    }
+}
+
+/// Folds an event, if the view wants it, or takes the baseline that stands for it and others.
+fn fold_one<V: View>(
+    event: &Event,
+    filter: &Filter,
+    baselines: &Baselines,
+    rows: &mut dyn Rows<V::Key, V::Row>,
+) -> Result<(), ViewError> {
+    if V::FOLDS_BASELINES == FoldsBaselines::No {
+        return if filter.admits(event) { V::fold(event, rows) } else { Ok(()) };
+    }
+    match event.stream.baseline_for() {
+        Some(stream) if filter.admits_category(stream.category()) => match baselines.taken(event)? {
+            Some(baseline) => V::fold_baseline(&baseline, event, rows),
+            None => Ok(()),
+        },
+        None if filter.admits(event) && !baselines.cover(event) => V::fold(event, rows),
+        _ => Ok(()),
     }
 }
 

@@ -149,7 +149,7 @@ async fn the_epoch_is_the_last_of_the_whole_log() {
     let only = |epoch: &Epoch| HashSet::from([epoch.clone()]);
     let options = JournalOptions { new_epoch: NewEpoch::Now, index: small_runs, ..OPTIONS() };
     for (log_id, added) in [(8, 0), (9, 30)] {
-        let (store, _) = JournalStore::open(dir.path(), log_id, options).unwrap();
+        let (store, _) = JournalStore::open(dir.path(), log_id, options.clone()).unwrap();
         let mut followed = LogEvents::open(dir.path()).unwrap();
         for n in 0..added {
             add(&store, n).await;
@@ -176,7 +176,7 @@ async fn the_epoch_is_the_last_of_the_whole_log() {
         assert_eq!(told(&mut LogEvents::open(dir.path()).unwrap()), only(&epoch));
         std::fs::rename(dir.path().join("aside"), &index).unwrap();
         // Whoever follows hears of an epoch that begins.
-        let (store, _) = JournalStore::open(dir.path(), log_id + 10, options).unwrap();
+        let (store, _) = JournalStore::open(dir.path(), log_id + 10, options.clone()).unwrap();
         add(&store, 1).await;
         assert_eq!(told(&mut followed), only(&Epoch::from_log_id(log_id + 10)));
         store.close().await;

@@ -9,6 +9,7 @@ mod epoch;
 mod events;
 mod import;
 mod journal;
+mod past;
 mod verify;
 mod views;
 mod walk;

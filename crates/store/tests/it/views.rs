@@ -9,7 +9,7 @@ use sillage_kernel::{
     Checksum, Epoch, Event, EventId, Filter, Metadata, Position, Rows, StreamName, Timestamp, Version, View,
     ViewError,
 };
-use sillage_store::views::{Freshness, QueryError, Table, ViewSet, Views, ViewsError};
+use sillage_store::views::{Baselines, Freshness, QueryError, Table, ViewSet, Views, ViewsError};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -122,7 +122,12 @@ struct Scene {
 
 fn open<const N: u32>(folder: &TempDir, epoch: u128, head: u64) -> Result<Views, ViewsError> {
     let set = ViewSet::default().with::<Counts<N>>(CountsTable).with::<Last>(LastTable);
-    set.open(&folder.path().join("views.sqlite"), &Epoch::from_log_id(epoch), Position::new(head))
+    set.open(
+        &folder.path().join("views.sqlite"),
+        &Epoch::from_log_id(epoch),
+        Position::new(head),
+        Baselines::default(),
+    )
 }
 
 impl Scene {
@@ -218,7 +223,7 @@ async fn a_full_disk_stops_no_view() {
     let (folder, pages) = (TempDir::new().unwrap(), Arc::new(AtomicU32::new(1)));
     let set = ViewSet::default().with::<Last>(LastTable).with::<Counts<1>>(Cramped(Arc::clone(&pages)));
     let file = folder.path().join("views.sqlite");
-    let mut views = set.open(&file, &Epoch::from_log_id(1), Position::ZERO).unwrap();
+    let mut views = set.open(&file, &Epoch::from_log_id(1), Position::ZERO, Baselines::default()).unwrap();
     let events = [event(1, "thing-a", "")];
     let full = views.fold(&events, Position::new(1)).unwrap_err();
     assert!(full.to_string().contains("full"), "{full}");
@@ -259,7 +264,12 @@ async fn views_that_know_more_than_the_log_are_not_opened() {
     let error = open::<2>(&folder, 1, 1).err().unwrap();
     assert!(beyond(&error), "{error}");
     let none = ViewSet::default();
-    let none = none.open(&folder.path().join("views.sqlite"), &Epoch::from_log_id(1), Position::new(1));
+    let none = none.open(
+        &folder.path().join("views.sqlite"),
+        &Epoch::from_log_id(1),
+        Position::new(1),
+        Baselines::default(),
+    );
     assert!(beyond(&none.err().unwrap()));
     open::<1>(&folder, 7, 1).unwrap();
 }
