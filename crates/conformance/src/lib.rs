@@ -6,6 +6,8 @@
 //!
 //! A property knows nothing of the engine but the contract and the `Features` that the engine states. It
 //! waits for conditions, each with a deadline, and never for a while.
+//!
+//! [`postgres`] runs a real server for the tests that need one.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +16,7 @@
 )]
 
 pub mod event_store;
+pub mod postgres;
 pub mod schema;
 mod wait;
 

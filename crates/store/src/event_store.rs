@@ -11,6 +11,9 @@ pub mod codec;
 pub mod journal;
 pub mod ledger;
 pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+mod queue;
 mod sequencer;
 mod tail;
 pub mod upcasting;

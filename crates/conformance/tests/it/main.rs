@@ -1,10 +1,11 @@
-//! The suites, asked of the engines that need nothing beside them.
+//! The suites, asked of every engine.
 
 #![cfg(test)]
 
 mod crash;
 mod journal;
 mod memory;
+mod postgres;
 
 use std::path::Path;
 
@@ -14,6 +15,7 @@ sillage_conformance::event_store!(journal_engine, || async { journal::InFolder::
 sillage_conformance::event_store!(journal_engine_with_small_runs, || async {
     journal::InFolder::with_small_runs()
 });
+sillage_conformance::event_store!(postgres_engine, || async { postgres::OnPostgres::new().await });
 
 /// A property that no test asks for would be broken without notice. One that is listed and not there does
 /// not compile.

@@ -15,7 +15,7 @@ mod writer;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
@@ -34,15 +34,16 @@ use self::heads::HotHeads;
 pub use self::index::IndexLimits;
 use self::index::{CommandSearch, Index, Page};
 use self::replay::Replayed;
-use self::writer::{Job, LeaseRequest, Writer};
+use self::writer::Writer;
 use super::codec::{decode_event_after, decode_ledger};
 use super::ledger::LedgerLimits;
-use super::sequencer::{Sequencer, weight};
+use super::queue::{Job, LeaseRequest, Load, Waiting};
+use super::sequencer::Sequencer;
 use super::tail::Tail;
 use super::{
     Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Cut, Direction,
-    Dropped, Durability, EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, MAX_WAITING_APPENDS,
-    Positions, StoreError, StreamPage, check_cuts, room,
+    Dropped, Durability, EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, Positions, StoreError,
+    StreamPage, check_cuts, room,
 };
 use crate::clock;
 
@@ -179,55 +180,17 @@ struct Shared {
     watermark: watch::Sender<Position>,
     /// Why nothing can be written any more, once that is so.
     failure: watch::Sender<Option<Arc<str>>>,
-    waiting: Load<AtomicUsize>,
-}
-
-/// The most bytes that the appends of one call may hold, overheads included.
-const MAX_CALL_BYTES: usize = 32 << 20;
-/// How many bytes may wait for the disk; beyond that appends are refused as [`AppendError::Overloaded`].
-const MAX_WAITING_BYTES: usize = 256 << 20;
-/// What a record costs at most beside its texts.
-const RECORD_OVERHEAD: usize = 512;
-
-/// How much some appends are.
-#[derive(Default)]
-struct Load<N = usize> {
-    appends: N,
-    bytes: N,
-}
-
-impl Load {
-    fn of(appends: &[Append]) -> Self {
-        let records =
-            |append: &Append| 1 + append.entries.iter().map(|entry| entry.events.len()).sum::<usize>();
-        let bytes = |append: &Append| weight(append) + records(append) * RECORD_OVERHEAD;
-        Self { appends: appends.len(), bytes: appends.iter().map(bytes).sum() }
-    }
+    waiting: Waiting,
 }
 
 impl Shared {
     /// Makes room in the queue, or says that there is none.
-    fn reserve(&self, Load { appends, bytes }: &Load) -> Result<(), AppendError> {
+    fn reserve(&self, load: &Load) -> Result<(), AppendError> {
         // Looked at again, since nothing that is refused reaches the writer.
         if self.behind.load(Ordering::Relaxed) && self.index().is_behind() {
             return Err(AppendError::Overloaded);
         }
-        let waiting_appends = self.waiting.appends.fetch_add(*appends, Ordering::Relaxed) + appends;
-        let waiting_bytes = self.waiting.bytes.fetch_add(*bytes, Ordering::Relaxed) + bytes;
-        if waiting_appends > MAX_WAITING_APPENDS
-            || waiting_bytes > MAX_WAITING_BYTES
-            || *bytes > MAX_CALL_BYTES
-        {
-            self.taken(Load { appends: *appends, bytes: *bytes });
-            return Err(AppendError::Overloaded);
-        }
-        Ok(())
-    }
-
-    /// The writer has taken these from its queue.
-    fn taken(&self, Load { appends, bytes }: Load) {
-        self.waiting.appends.fetch_sub(appends, Ordering::Relaxed);
-        self.waiting.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.waiting.reserve(load)
     }
 
     fn index(&self) -> RwLockReadGuard<'_, Index> {
@@ -307,7 +270,7 @@ impl JournalStore {
         let (head, recorded_at) = read(&index, |index| (index.head(), index.recorded_at()));
         let watermark = watch::Sender::new(head);
         let (behind, tail, failure) = (AtomicBool::new(false), Tail::default(), watch::Sender::default());
-        let waiting = Load::default();
+        let waiting = Waiting::default();
         let shared = Arc::new(Shared { index, behind, tail, reader, watermark, failure, waiting });
         let heads = HotHeads::new(Arc::clone(&shared), options.index.hot_streams);
         let mut sequencer = Sequencer::resume(heads, head, recorded_at);

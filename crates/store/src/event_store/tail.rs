@@ -27,6 +27,12 @@ fn weight(event: &Event) -> usize {
 }
 
 impl Tail {
+    /// Lets go of everything: what comes next does not follow what is here.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn clear(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Run::default();
+    }
+
     /// Adds events that have just become durable, which must follow those that are here.
     pub(crate) fn extend(&self, events: impl IntoIterator<Item = Arc<Event>>) {
         let mut run = self.0.write().unwrap_or_else(PoisonError::into_inner);

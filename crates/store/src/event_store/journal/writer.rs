@@ -5,51 +5,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
 
 use sillage_journal::Address;
 use sillage_kernel::{Event, Timestamp};
-use tokio::sync::oneshot;
 
 use super::heads::HotHeads;
 use super::index::{Background, Fullness};
-use super::{Kind, LeaseRecord, Load, Shared, read_ledger};
+use super::{Kind, LeaseRecord, Shared, read_ledger};
 use crate::clock;
 use crate::event_store::codec::{encode_event, encode_ledger};
+use crate::event_store::queue::{Answer, GROUP_BYTES, GROUP_JOBS, Job, LeaseRequest, Load};
 use crate::event_store::sequencer::{Admitted, Sequencer};
 use crate::event_store::{
     Append, AppendError, Appended, CursorError, CursorUpdate, Lease, LedgerKey, StoreError,
 };
-
-/// A group is closed when this many bytes are staged, even if more waits. With one more job of
-/// [`super::MAX_CALL_BYTES`] it is still within what the log takes as one group.
-const GROUP_BYTES: usize = 8 << 20;
-/// A group is closed when it has this many jobs, even if more waits.
-const GROUP_JOBS: usize = 4_096;
-
-/// What the writer is asked to do.
-pub(super) enum Job {
-    /// Append these, each for itself.
-    Append(Vec<Append>, oneshot::Sender<Vec<Result<Appended, AppendError>>>),
-    /// Move a cursor.
-    Cursor(CursorUpdate, oneshot::Sender<Result<(), CursorError>>),
-    /// Give or prolong a lease.
-    Lease(LeaseRequest, oneshot::Sender<Result<Option<Lease>, StoreError>>),
-}
-
-/// Who wants which lease for how long.
-pub(super) struct LeaseRequest {
-    pub(super) name: Box<str>,
-    pub(super) owner: Box<str>,
-    pub(super) ttl: Duration,
-}
-
-/// An answer that waits for the flush.
-enum Answer {
-    Append(Vec<Result<Appended, AppendError>>, oneshot::Sender<Vec<Result<Appended, AppendError>>>),
-    Cursor(Result<(), CursorError>, oneshot::Sender<Result<(), CursorError>>),
-    Lease(Result<Option<Lease>, StoreError>, oneshot::Sender<Result<Option<Lease>, StoreError>>),
-}
 
 /// What readers will see once the group is durable.
 #[derive(Default)]
@@ -109,7 +78,7 @@ impl Writer {
     fn stage(&mut self, job: Job, now: Timestamp, group: &mut Group) {
         let answer = match job {
             Job::Append(appends, reply) => {
-                self.shared.taken(Load::of(&appends));
+                self.shared.waiting.taken(Load::of(&appends));
                 let results = appends.into_iter().map(|append| self.append(append, now, group)).collect();
                 Answer::Append(results, reply)
             }
@@ -220,29 +189,7 @@ impl Writer {
         if self.log.is_poisoned() {
             self.shared.failure.send_replace(Some(Arc::clone(&reason)));
         }
-        group.answers.into_iter().for_each(|answer| answer.refuse(&reason));
-    }
-}
-
-impl Answer {
-    /// A caller that no longer waits is not missed.
-    fn send(self) {
-        match self {
-            Self::Append(results, reply) => drop(reply.send(results)),
-            Self::Cursor(result, reply) => drop(reply.send(result)),
-            Self::Lease(result, reply) => drop(reply.send(result)),
-        }
-    }
-
-    fn refuse(self, reason: &Arc<str>) {
-        let reason = Arc::clone(reason);
-        match self {
-            Self::Append(results, reply) => {
-                let refused = results.iter().map(|_| Err(AppendError::Unavailable(Arc::clone(&reason))));
-                drop(reply.send(refused.collect()));
-            }
-            Self::Cursor(_, reply) => drop(reply.send(Err(CursorError::Unavailable(reason)))),
-            Self::Lease(_, reply) => drop(reply.send(Err(StoreError::Unavailable(reason)))),
-        }
+        let refused = AppendError::Unavailable(reason);
+        group.answers.into_iter().for_each(|answer| answer.refuse(&refused));
     }
 }

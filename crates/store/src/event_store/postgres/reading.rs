@@ -1,0 +1,212 @@
+//! Reading: pages of the log and of streams, receipts, cursors. Each is one statement, and so one moment.
+
+use std::sync::Arc;
+
+use sillage_kernel::{Event, Filter, Position, Version};
+use tokio_postgres::{Client, Row, Statement};
+
+use super::link::{Failed, Link};
+use super::rows::{self, STATE, State, column, columns};
+use crate::event_store::sequencer::StreamKey;
+use crate::event_store::{
+    CursorState, Direction, LedgerEntry, LedgerKey, LogPage, MAX_PAGE_BYTES, StreamPage, room,
+};
+
+/// How many events one page has at most.
+const PAGE_EVENTS: usize = 8_192;
+/// Through how many positions a page looks for what is wanted at most.
+const PAGE_POSITIONS: u64 = 16_384;
+
+const LOG: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM (
+        SELECT *, sum(octet_length(data) + octet_length(metadata))
+            OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS bytes
+        FROM sillage.events
+        WHERE position > $1 AND position <= $2
+            AND ($3::text IS NULL OR split_part(stream, '-', 1) = $3
+                OR $7 AND starts_with(stream, '$baseline-' || $3 || '-'))
+            AND NOT ($4 AND starts_with(stream, '$'))
+        ORDER BY position LIMIT $5
+    ) AS run
+    WHERE bytes - octet_length(data) - octet_length(metadata) <= $6
+    ORDER BY position"
+);
+
+/// A page of a stream, with the end of the stream in each row; no row if it has no events.
+macro_rules! stream {
+    ($wanted:literal, $order:literal) => {
+        concat!(
+            "SELECT head.version, ",
+            "page.position, page.version, page.recorded_at, page.id, page.tenant, page.stream, page.type, ",
+            "page.data, page.metadata, page.checksum ",
+            "FROM (
+                SELECT version FROM sillage.events
+                WHERE tenant = $1 AND stream = $2 ORDER BY version DESC LIMIT 1
+            ) AS head
+            LEFT JOIN (
+                SELECT * FROM (
+                    SELECT *, sum(octet_length(data) + octet_length(metadata)) OVER (ORDER BY version ",
+            $order,
+            " ROWS UNBOUNDED PRECEDING) AS bytes
+                    FROM sillage.events WHERE tenant = $1 AND stream = $2 AND version ",
+            $wanted,
+            " ORDER BY version ",
+            $order,
+            " LIMIT $4
+                ) AS run
+                WHERE bytes <= $5
+            ) AS page ON true"
+        )
+    };
+}
+
+const CURSOR: &str = "
+    SELECT cursors.position, cursors.mode, parked.entry
+    FROM sillage.cursors LEFT JOIN sillage.parked USING (reactor)
+    WHERE reactor = $1";
+
+/// A connection that reads.
+pub(super) struct Reader {
+    link: Link,
+    state: Statement,
+    log: Statement,
+    forward: Statement,
+    backward: Statement,
+    ledger: Statement,
+    cursor: Statement,
+}
+
+impl Reader {
+    pub(super) async fn new(link: Link) -> Result<Self, Failed> {
+        let client = link.client();
+        let (state, log, forward, backward, ledger, cursor) = tokio::try_join!(
+            client.prepare(STATE),
+            client.prepare(LOG),
+            client.prepare(stream!(">= $3", "")),
+            client.prepare(stream!("<= $3", "DESC")),
+            client.prepare(rows::LEDGER),
+            client.prepare(CURSOR),
+        )?;
+        Ok(Self { link, state, log, forward, backward, ledger, cursor })
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        self.link.client()
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.link.is_lost()
+    }
+
+    pub(super) async fn lost(&self) {
+        self.link.lost().await;
+    }
+
+    pub(super) async fn close(self) {
+        self.link.close().await;
+    }
+
+    pub(super) async fn state(&self) -> Result<State, Failed> {
+        rows::state(&self.client().query_one(&self.state, &[]).await?)
+    }
+
+    /// A page of what comes after `after` up to the head, which must have been committed.
+    pub(super) async fn log(
+        &self,
+        after: Position,
+        head: Position,
+        filter: &Filter,
+        limit: usize,
+    ) -> Result<LogPage, Failed> {
+        let end = head.min(Position::new(after.get().saturating_add(PAGE_POSITIONS)));
+        let limit = limit.min(PAGE_EVENTS);
+        if after >= end || limit == 0 {
+            return Ok(LogPage { events: Vec::new(), through: after });
+        }
+        let (category, people, baselines) = match filter {
+            Filter::Everything => (None, false, false),
+            Filter::People => (None, true, false),
+            Filter::Category(name) => (Some(&**name), false, false),
+            Filter::WithBaselines(name) => (Some(&**name), false, true),
+        };
+        let (after_column, end_column) = (column(after.get()), column(end.get()));
+        let (most, bytes) = (column(limit as u64), column(MAX_PAGE_BYTES as u64));
+        let found = self
+            .client()
+            .query(&self.log, &[&after_column, &end_column, &category, &people, &most, &bytes, &baselines])
+            .await?;
+        let mut events: Vec<Arc<Event>> = Vec::with_capacity(found.len());
+        let mut has_room = room();
+        for row in &found {
+            let event = rows::event(events.last().map(|last| &**last), row, 0)?;
+            if !has_room(&event) {
+                break;
+            }
+            events.push(Arc::new(event));
+        }
+        // A full page has come as far as its last event; one with room has come through all that it looked at.
+        let is_full = events.len() < found.len() || found.len() == limit;
+        let through = if is_full { LogPage::end_of(&events, after) } else { end };
+        Ok(LogPage { events, through })
+    }
+
+    pub(super) async fn stream(
+        &self,
+        (tenant, stream): &StreamKey,
+        from: Version,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<StreamPage, Failed> {
+        let statement = match direction {
+            Direction::Forward => &self.forward,
+            Direction::Backward => &self.backward,
+        };
+        let (from, limit) = (column(from.get()), column(limit.min(PAGE_EVENTS) as u64));
+        let bytes = column(MAX_PAGE_BYTES as u64);
+        let found = self
+            .client()
+            .query(statement, &[&tenant.as_str(), &stream.as_str(), &from, &limit, &bytes])
+            .await?;
+        let Some(first) = found.first() else {
+            return Ok(StreamPage { events: Vec::new(), head: Version::ZERO });
+        };
+        let head = rows::version(first, 0)?;
+        let mut events: Vec<Arc<Event>> = Vec::with_capacity(found.len());
+        // Where the page is empty there is one row, with the end of the stream alone.
+        let is_event = |row: &&Row| !matches!(rows::get::<Option<i64>>(row, 1), Ok(None));
+        for row in found.iter().filter(is_event) {
+            let event = rows::event(events.last().map(|last| &**last), row, 1)?;
+            events.push(Arc::new(event));
+        }
+        match direction {
+            Direction::Forward => events.sort_by_key(|event| event.version),
+            Direction::Backward => events.sort_by_key(|event| std::cmp::Reverse(event.version)),
+        }
+        Ok(StreamPage { events, head })
+    }
+
+    pub(super) async fn look_up(&self, keys: &[LedgerKey]) -> Result<Vec<Option<LedgerEntry>>, Failed> {
+        let mut entries = vec![None; keys.len()];
+        for (place, entry) in rows::ledger(self.client(), &self.ledger, keys).await? {
+            if let Some(slot) = entries.get_mut(place) {
+                *slot = Some(entry);
+            }
+        }
+        Ok(entries)
+    }
+
+    pub(super) async fn cursor(&self, reactor: &str) -> Result<CursorState, Failed> {
+        let found = self.client().query(&self.cursor, &[&reactor]).await?;
+        let Some(first) = found.first() else { return Ok(CursorState::default()) };
+        let mut state = rows::cursor(first, 0)?;
+        for row in &found {
+            if let Some(entry) = rows::get::<Option<&str>>(row, 2)? {
+                let parked = rows::parked(entry)?;
+                state.parked.insert(parked.position, parked);
+            }
+        }
+        Ok(state)
+    }
+}
