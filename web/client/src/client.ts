@@ -1,10 +1,10 @@
 // The handle: what a program holds. It joins the outbox, the feeds, the connection and the tabs.
 
-import { advice, adviceOnStatus, retryAfter } from "./codes";
+import { advice, retryAfter } from "./codes";
 import { type Command, type Confirmation, type Intent, Mint } from "./command";
 import { Connection, type ConnectionState } from "./connection";
 import { OverSocket, posting } from "./delivery";
-import { GaveUp, Rejected } from "./errors";
+import { complain, GaveUp, Rejected } from "./errors";
 import type { Feed } from "./feed";
 import { Feeds, type Following } from "./feeds";
 import { type Answer, Http } from "./http";
@@ -73,7 +73,8 @@ type Listener<T> = (value: T) => void;
 type Stop = () => void;
 
 /** How many commands are posted at once, and how many are on the socket. A feed has only one on its way. */
-const WINDOW = { http: 6, socket: 64 };
+const HTTP_WINDOW = 6;
+const SOCKET_WINDOW = 64;
 /** How many commands are asked for at once, which another tab has settled in a way that this one did not hear. */
 const ASKED_AT_ONCE = 4;
 /** An accepted command whose receipt may have been missed is sent again so long after a connection opened. */
@@ -128,7 +129,7 @@ export class Client {
         loaded: (commands) => this.loaded(commands),
         kept: (commands, where) => this.kept(commands, where),
         removed: (commandIds) => this.tabs.tell({ kind: "removed", commandIds }),
-        turned: () => this.statusChanged(),
+        turned: () => this.closed || this.statusChanged(),
       },
       this.time,
     );
@@ -170,15 +171,13 @@ export class Client {
           this.tabs.tell({ kind: "accepted", commandId: command.commandId });
           this.accepted(command);
         },
-        gaveUp: (commandId, code, message) => {
-          this.refuse({ kind: "gave-up", commandId, code, message }, "tell");
-        },
+        gaveUp: (commandId, code, message) => this.gaveUp(commandId, code, message, "tell"),
         signIn: () => {
           if (this.wanted === "online") this.connection.stop("needs-sign-in");
         },
       },
       this.time,
-      bySocket ? WINDOW.socket : WINDOW.http,
+      bySocket ? SOCKET_WINDOW : HTTP_WINDOW,
     );
     this.tabs = (options.tabs ?? openTabs)(name, (message) => this.heardFromTab(message));
     const { signal } = this.ending;
@@ -201,8 +200,8 @@ export class Client {
   /** How it stands now. */
   get status(): Status {
     const { state, transport } = this.connection;
-    const { sends, outbox, keeper } = this;
-    return { connection: state, transport, sends, pending: outbox.size, storage: keeper.state };
+    const storage = this.keeper.state;
+    return { connection: state, transport, sends: this.sends, pending: this.outbox.size, storage };
   }
 
   /**
@@ -214,16 +213,16 @@ export class Client {
     const data: unknown = JSON.parse(JSON.stringify(intent.data));
     const command: Command = { ...intent, data, ...this.mint.next(this.time.now()) };
     const promises = this.waiters.add(command.commandId);
-    if (this.closed) {
-      this.waiters.close();
-      return { command, optimistic: undefined, ...promises };
+    let feed: Feed<State> | undefined;
+    if (this.closed) this.waiters.close();
+    else {
+      this.outbox.add(command, "unstored");
+      this.keeper.keep(command);
+      feed = this.feeds.get(command.feed) as Feed<State> | undefined;
+      feed?.add(command);
+      this.changed(command.feed);
+      this.statusChanged();
     }
-    this.outbox.add(command, "unstored");
-    this.keeper.keep(command);
-    const feed = this.feeds.get(command.feed) as Feed<State> | undefined;
-    feed?.add(command);
-    this.changed(command.feed);
-    this.statusChanged();
     return { command, optimistic: feed?.state, ...promises };
   }
 
@@ -370,7 +369,7 @@ export class Client {
 
   private async ask(path: string): Promise<unknown> {
     const answer = await this.get(path);
-    if (answer?.status !== 200) throw new Error(`${path} was answered with ${answer?.status}`);
+    if (answer?.status !== 200) throw new Error(path);
     return JSON.parse(answer.text);
   }
 
@@ -381,7 +380,7 @@ export class Client {
         this.hear(message, touched);
       } catch (error) {
         // The rest of what came with it is heard all the same.
-        console.error("sillage: a message failed", error);
+        complain("a message", error);
       }
     }
     for (const name of touched) {
@@ -410,6 +409,7 @@ export class Client {
         break;
       case "receipt":
         this.receipt(message);
+        touched.add(message.feed);
         break;
       case "error":
         this.error(message);
@@ -454,7 +454,12 @@ export class Client {
     if (!command) return;
     this.feeds.contain(command, confirmation);
     if (telling === "tell") this.tabs.tell({ kind: "confirmed", confirmation });
+    else this.feeds.changed(command.feed);
     this.settle({ outcome, command, confirmation });
+  }
+
+  private gaveUp(commandId: string, code: string, message: string, telling: "tell" | "heard"): void {
+    this.refuse({ kind: "gave-up", commandId, code, message }, telling);
   }
 
   /** The command is refused, or given up. */
@@ -466,11 +471,8 @@ export class Client {
     if (!command) return;
     this.feeds.get(command.feed)?.drop(commandId);
     if (telling === "tell") this.tabs.tell(refusal);
-    this.settle(
-      outcome === "rejected"
-        ? { outcome, command, error: new Rejected(command, code, message, details) }
-        : { outcome, command, error: new GaveUp(command, code, message) },
-    );
+    const Why = outcome === "rejected" ? Rejected : GaveUp;
+    this.settle({ outcome, command, error: new Why(command, code, message, details) } as Settled);
     this.changed(command.feed);
   }
 
@@ -490,7 +492,8 @@ export class Client {
       case "confirmed":
         return this.confirm(message.confirmation, "heard");
       case "removed":
-        for (const commandId of message.commandIds) this.unheard.add(commandId);
+        for (const commandId of message.commandIds)
+          if (this.outbox.get(commandId)) this.unheard.add(commandId);
         return this.askForUnheard();
       default:
         return this.refuse(message, "heard");
@@ -511,17 +514,16 @@ export class Client {
     this.asking += 1;
     const answer = await this.get(`/api/commands/${commandId}`).catch(() => undefined);
     this.asking -= 1;
-    const what = adviceOnStatus(answer?.status ?? 503);
-    if (what === "retry" || what === "sign_in") {
+    const receipt = parseMessage(answer?.text ?? "");
+    if (receipt?.type === "receipt") this.heard([receipt]);
+    // What the ledger does not know was given up; if it was not, the state of the feed will contain it.
+    else if (answer?.status === 404) this.gaveUp(commandId, "unknown", "It is gone.", "heard");
+    else {
+      // No answer, or one of something between us and the server.
       this.unheard.add(commandId);
       this.time.after(this.time.resend, () => this.askForUnheard());
       return;
     }
-    const receipt = parseMessage(answer?.text ?? "");
-    if (receipt?.type === "receipt") this.receipt(receipt);
-    // What the ledger does not know was given up; if it was not, the state of the feed will contain it.
-    else
-      this.refuse({ kind: "gave-up", commandId, code: "unknown", message: "Another tab ended it." }, "heard");
     this.askForUnheard();
   }
 
@@ -553,7 +555,7 @@ function tell<T>(listeners: Set<Listener<T>>, value: T): void {
     try {
       listener(value);
     } catch (error) {
-      console.error("sillage: a listener failed", error);
+      complain("a listener", error);
     }
   }
 }

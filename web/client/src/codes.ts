@@ -27,7 +27,7 @@ export function advice(code: string): Advice {
 export function adviceOnStatus(status: number): Advice | "accepted" {
   if (status >= 200 && status < 300) return "accepted";
   if (status === 401) return "sign_in";
-  if (status === 408 || status === 425 || status === 429 || status >= 500) return "retry";
+  if (status >= 500 || [408, 425, 429].includes(status)) return "retry";
   return "give_up";
 }
 
@@ -36,18 +36,9 @@ export type Verdict = "reconnect" | "sign_in" | "stay_away" | "give_up";
 
 /** What a closing frame means. */
 export function verdict(code: number): Verdict {
-  switch (code) {
-    case 4401:
-    case 4403:
-      return "sign_in";
-    case 4409:
-      return "stay_away";
-    case 4400:
-    case 4404:
-      return "give_up";
-    default:
-      return "reconnect";
-  }
+  if (code === 4401 || code === 4403) return "sign_in";
+  if (code === 4400 || code === 4404) return "give_up";
+  return code === 4409 ? "stay_away" : "reconnect";
 }
 
 /** The longest time, in milliseconds, that a server can keep a client away. */

@@ -67,9 +67,9 @@ export function randomId(): string {
 
 /** The first 12 digits, and the 4 with the version; what follows is random. */
 function uuid(first: string, version: string): string {
-  const random = crypto.getRandomValues(new Uint8Array(8));
-  random[0] = ((random[0] ?? 0) & 0x3f) | 0x80;
-  const tail = Array.from(random, (byte) => hex(byte, 2)).join("");
+  const [a = 0, b = 0] = crypto.getRandomValues(new Uint32Array(2));
+  // The two highest bits are the variant.
+  const tail = hex((a >>> 2) + 0x80000000, 8) + hex(b, 8);
   return [first.slice(0, 8), first.slice(8), version, tail.slice(0, 4), tail.slice(4)].join("-");
 }
 

@@ -90,15 +90,16 @@ export class Connection {
     this.token = token;
     if (this.time.elapsed() - this.turnedAt >= FIRST_AGAIN) this.which = 0;
     this.wait(this.time.answer, () => this.ended({ code: 1006 }));
+    const alive = () => {
+      this.heard = this.time.elapsed();
+    };
     this.link = this.openers[this.which]?.(this.url, token, {
       opened: () => this.opened(),
       messages: (messages) => {
-        this.heard = this.time.elapsed();
+        alive();
         this.events.messages(messages);
       },
-      alive: () => {
-        this.heard = this.time.elapsed();
-      },
+      alive,
       ended: (ended) => this.ended(ended),
     });
   }
@@ -123,21 +124,21 @@ export class Connection {
   }
 
   private ended({ code, retryAfter }: Ended): void {
-    // A connection that was good for a while has not failed; one that never opened is tried another way.
-    if (this.state !== "connected") {
-      if (this.which === 0) this.turnedAt = this.time.elapsed();
+    const now = this.time.elapsed();
+    const connected = this.state === "connected";
+    // What never opened is tried another way, and so is the first way if nothing comes through it: what is between
+    // us and the server may let a socket open, and then break it.
+    if (!connected || (this.which === 0 && this.heard === this.openedAt && code === 1006)) {
+      if (this.which === 0) this.turnedAt = now;
       this.which = (this.which + 1) % this.openers.length;
-    } else if (this.time.elapsed() - this.openedAt >= this.time.ping) this.failures = 0;
-    this.drop();
-    switch (verdict(code)) {
-      case "sign_in":
-        return void this.signIn();
-      case "stay_away":
-      case "give_up":
-        return this.become("stopped");
-      case "reconnect":
-        this.retry(retryAfter);
     }
+    // A connection that was good for a while has not failed.
+    if (connected && now - this.openedAt >= this.time.ping) this.failures = 0;
+    this.drop();
+    const what = verdict(code);
+    if (what === "sign_in") this.signIn();
+    else if (what === "reconnect") this.retry(retryAfter);
+    else this.become("stopped");
   }
 
   private async signIn(): Promise<void> {

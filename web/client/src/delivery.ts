@@ -79,14 +79,13 @@ export class OverSocket {
   error({ code, message, field, retry_after, original_action }: WireError): void {
     const commandId = original_action?.command_id;
     if (typeof commandId !== "string") return;
-    const kind = advice(code);
-    if (kind !== "give_up") this.end(commandId, { kind, after: retryAfter(retry_after) });
-    else this.end(commandId, { kind, code, message: field ? `${field}: ${message}` : message });
+    const text = [field, message].filter(Boolean).join(": ");
+    this.end(commandId, { kind: advice(code), after: retryAfter(retry_after), code, message: text });
   }
 
   /** The connection is gone, and whatever was on it may be. */
   lost(): void {
-    for (const commandId of [...this.waiting.keys()]) this.end(commandId, { kind: "retry", after: 0 });
+    for (const commandId of this.waiting.keys()) this.end(commandId, { kind: "retry", after: 0 });
   }
 
   private end(commandId: string, delivery: Delivery): void {

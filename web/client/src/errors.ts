@@ -39,6 +39,11 @@ export class GaveUp extends Error {
 export class Closed extends Error {
   override readonly name = "Closed";
   constructor() {
-    super("the client was closed");
+    super("closed");
   }
+}
+
+/** Something has failed that nobody waits for: who writes the program shall know. */
+export function complain(what: string, error: unknown): void {
+  console.error(`sillage: ${what} failed`, error);
 }

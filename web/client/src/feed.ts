@@ -9,6 +9,7 @@
 // nor half of a command that is on top.
 
 import type { Command, Confirmation } from "./command";
+import { complain } from "./errors";
 import type { Model } from "./model";
 import type { Checkpoint } from "./storage";
 import type { Event } from "./wire";
@@ -94,7 +95,7 @@ export class Feed<State = unknown> {
   get state(): State {
     if (!this.shown) {
       let state = this.base.state;
-      for (const { command } of this.overlay.values()) state = this.model.predict(state, command, this.me);
+      for (const { command } of this.overlay.values()) state = this.predict(state, command);
       this.shown = { state };
     }
     return this.shown.state;
@@ -116,9 +117,14 @@ export class Feed<State = unknown> {
     const overlaid: Overlaid = { command };
     if (this.folded.own.includes(commandId)) this.containedFrom(overlaid, this.folded.sequence);
     this.overlay.set(commandId, overlaid);
-    if (this.lastId < commandId) this.lastId = commandId;
-    else this.overlay = new Map([...this.overlay].sort(([a], [b]) => (a < b ? -1 : 1)));
-    this.shown = undefined;
+    if (this.lastId < commandId) {
+      this.lastId = commandId;
+      // However many are below it.
+      this.shown &&= { state: this.predict(this.shown.state, command) };
+    } else {
+      this.overlay = new Map([...this.overlay].sort(([a], [b]) => (a < b ? -1 : 1)));
+      this.shown = undefined;
+    }
   }
 
   /** Takes a command away: it is refused. */
@@ -126,6 +132,7 @@ export class Feed<State = unknown> {
     const overlaid = this.overlay.get(commandId);
     if (!overlaid) return;
     if (overlaid.until !== undefined) this.waiting -= 1;
+    if (this.open === overlaid) this.open = undefined;
     this.overlay.delete(commandId);
     this.shown = undefined;
   }
@@ -187,11 +194,12 @@ export class Feed<State = unknown> {
     return { applied: "new", released: this.surface() };
   }
 
-  /** Begins at a state that was folded elsewhere or earlier, with these commands of this user in it. */
-  begin({ epoch, sequence, state, own = [] }: Omit<Truth<State>, "own"> & { own?: string[] }): void {
+  /** Begins at a state that was folded elsewhere or earlier, with these commands of this user in it. Answers them. */
+  begin({ epoch, sequence, state, own = [] }: Omit<Truth<State>, "own"> & { own?: string[] }): Overlaid[] {
     this.open = undefined;
     this.folded = { epoch, sequence, state, own };
     this.show();
+    return this.take(({ command }) => own.includes(command.commandId));
   }
 
   /** Goes on from a state of the server that stands for what was before it, if that is news. */
@@ -209,6 +217,8 @@ export class Feed<State = unknown> {
    */
   reset(): Overlaid[] {
     this.open = undefined;
+    // What is shown until then is of no log any more, and its number says nothing.
+    this.base = { ...this.base, epoch: undefined };
     this.folded = { epoch: undefined, sequence: 0, state: this.model.initial, own: [] };
     this.head = Number.POSITIVE_INFINITY;
     return this.take(({ until }) => until !== undefined);
@@ -216,8 +226,7 @@ export class Feed<State = unknown> {
 
   checkpoint(): Omit<Checkpoint, "at"> | undefined {
     const { epoch } = this.base;
-    if (epoch === undefined || !this.known) return undefined;
-    return { ...this.base, feed: this.name, epoch };
+    return epoch ? { ...this.base, feed: this.name, epoch } : undefined;
   }
 
   /** An event is folded; the command that it is of, if that is on top, may have more of them. */
@@ -245,8 +254,18 @@ export class Feed<State = unknown> {
   /** Shows what is folded, if that is the end. Answers what it contains. */
   private surface(): Overlaid[] {
     if (this.complete && !this.open && this.folded.epoch !== undefined) this.show();
-    if (this.waiting === 0) return [];
+    if (!this.waiting || !this.base.epoch) return [];
     return this.take(({ until = Number.POSITIVE_INFINITY }) => until <= this.base.sequence);
+  }
+
+  /** A model that fails foresees nothing: the command is taken all the same, and its events will show it. */
+  private predict(state: State, command: Command): State {
+    try {
+      return this.model.predict(state, command, this.me);
+    } catch (error) {
+      complain(`the model of ${this.name}`, error);
+      return state;
+    }
   }
 
   private show(): void {

@@ -2,6 +2,7 @@
 
 import type { Command, Confirmation } from "./command";
 import type { Connection } from "./connection";
+import { complain } from "./errors";
 import { Feed, type Overlaid } from "./feed";
 import type { Keeper } from "./keeper";
 import type { Ask, Model } from "./model";
@@ -65,7 +66,7 @@ export class Feeds {
 
   follow<State>(name: string): Following<State> {
     const model = this.options.modelOf(name);
-    if (!model) throw new Error(`there is no model for ${name}`);
+    if (!model) throw new Error(`no model for ${name}`);
     let entry = this.followed.get(name);
     if (!entry) {
       entry = {
@@ -113,7 +114,7 @@ export class Feeds {
         return applied;
       }
     } catch (error) {
-      console.error(`sillage: the model of ${event.feed} failed`, error);
+      complain(`the model of ${feed.name}`, error);
     }
     this.mend(event.feed);
     return "old";
@@ -136,6 +137,9 @@ export class Feeds {
   headIs(name: string, sequence: number, epoch?: string): void {
     const entry = this.followed.get(name);
     if (!entry) return;
+    const { epoch: known } = entry.feed.cursor;
+    // A stream gives a feed of another log whole, and says nothing else of it.
+    if (epoch && known && epoch !== known) this.resync(name);
     this.release(entry.feed.headIs(sequence, entry.questions.shift() ?? 0, epoch));
     this.changed(name);
   }
@@ -168,12 +172,14 @@ export class Feeds {
     this.findHead(entry);
   }
 
-  /** The command is confirmed: it stays on top, and is kept, until the confirmed state contains it. */
+  /**
+   * The command is confirmed: it stays on top, and is kept, until the confirmed state contains it. `changed` is to be
+   * called when all is heard that came with this, its events perhaps.
+   */
   contain({ commandId, feed: name }: Command, confirmation: Confirmation): void {
     const entry = this.followed.get(name);
     if (!entry?.feed.has(commandId)) return this.keeper.forget([commandId]);
     this.release(entry.feed.confirm(confirmation));
-    this.changed(name);
   }
 
   /** These are contained in what is shown. */
@@ -185,7 +191,7 @@ export class Feeds {
   /** A feed begins with what was kept of it. */
   private recall(feed: Feed): void {
     const kept = this.keeper.recall(feed.name);
-    if (kept && !feed.known) feed.begin(kept);
+    if (kept && !feed.known) this.release(feed.begin(kept));
     for (const command of this.options.pending(feed.name)) feed.add(command);
     this.options.changed(feed.name);
   }

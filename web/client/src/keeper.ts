@@ -5,6 +5,7 @@
 // A storage that fails, or does not answer, holds up nobody: the commands are told as if they were kept.
 
 import type { Command } from "./command";
+import { complain } from "./errors";
 import type { Checkpoint, Storage, Stored } from "./storage";
 import { inTime, pause, type Time } from "./timing";
 
@@ -38,6 +39,7 @@ export class Keeper {
   private readAt = Number.NEGATIVE_INFINITY;
   private writing = Promise.resolve();
   private queued = false;
+  private closed = false;
   private timer: (() => void) | undefined;
   private failures = 0;
 
@@ -104,20 +106,18 @@ export class Keeper {
 
   close(): void {
     this.timer?.();
-    // Nothing is written any more.
-    this.queued = true;
+    this.closed = true;
     this.storage.close();
   }
 
   private read(): Promise<void> {
-    this.reading ??= this.storage.load().then(
+    return (this.reading ??= this.storage.load().then(
       (stored) => this.take(stored),
       (error) => {
         this.reading = undefined;
         throw error;
       },
-    );
-    return this.reading;
+    ));
   }
 
   private take({ commands, checkpoints }: Stored): void {
@@ -146,10 +146,12 @@ export class Keeper {
     this.queued = false;
     this.timer?.();
     this.timer = undefined;
-    const late = this.time.after(this.time.answer, () => this.failed("no answer in time"));
+    const late = this.time.after(this.time.answer, () => this.failed("no answer"));
     const failures: unknown[] = [];
-    const failed = (error: unknown) => void failures.push(error);
-    await this.read().catch(failed);
+    const failed = (error: unknown) => failures.push(error);
+    await (this.closed || this.read().catch(failed));
+    // It may have waited for longer than the client lived.
+    if (this.closed) return late();
     // A storage that cannot be read may still be written.
     await Promise.all([this.writeCommands().catch(failed), this.writeRest().catch(failed)]);
     late();
@@ -161,7 +163,7 @@ export class Keeper {
   }
 
   private failed(error: unknown): void {
-    console.error("sillage: the storage failed", error);
+    complain("the storage", error);
     this.timer?.();
     this.timer = this.time.after(pause(this.time, this.failures), () => this.write());
     this.failures += 1;

@@ -30,7 +30,7 @@ interface Entry {
   /** Whether it stands in the storage. */
   stored: boolean;
   /** Its way to the server, while it is on it. */
-  sending: Promise<void> | undefined;
+  sending?: Promise<void> | undefined;
   progress: Progress;
   /** How often it was tried without being accepted, or sent again without being settled. */
   tries: number;
@@ -102,7 +102,6 @@ export class Outbox {
     const entry: Entry = {
       command,
       stored,
-      sending: undefined,
       progress: "pending",
       tries: 0,
       minted,
@@ -182,7 +181,7 @@ export class Outbox {
       if (this.inFlight >= this.window) break;
       const { command, minted, due, sending } = entry;
       if (this.time.elapsed() - minted > this.time.maxAge) {
-        this.events.gaveUp(command.commandId, "expired", "It could not be settled in time.");
+        this.events.gaveUp(command.commandId, "expired", "It is too old.");
       } else if (due <= this.time.elapsed() && !sending) {
         // Giving up another may have sent it.
         entry.sending = this.send(entry);

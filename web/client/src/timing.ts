@@ -68,7 +68,7 @@ export function pause(time: Time, failures: number): number {
 /** The same promise, but one that rejects when there is no answer in time. */
 export function inTime<T>(promise: Promise<T>, time: Time): Promise<T> {
   return new Promise((resolve, reject) => {
-    const stop = time.after(time.answer, () => reject(new Error("no answer in time")));
+    const stop = time.after(time.answer, () => reject(new Error("no answer")));
     promise.then(resolve, reject).finally(stop);
   });
 }

@@ -18,8 +18,7 @@ export class Tokens {
 
   /** The token in use. */
   current(): Promise<string | undefined> {
-    this.token ??= this.ask();
-    return this.token;
+    return (this.token ??= this.ask());
   }
 
   /** Another token than `refused`; nothing if there is none. Those who ask meanwhile get the same answer. */

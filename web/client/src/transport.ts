@@ -82,7 +82,7 @@ const CHECKS: Record<string, Check> = {
   position: isNumber,
   current_sequence: isNumber,
   sequence_numbers: all(isNumber),
-  outcome: (value) => value === "applied" || value === "unchanged" || value === "rejected",
+  outcome: (value) => ["applied", "unchanged", "rejected"].includes(value as string),
   data: (value) => typeof value === "object" && value !== null,
   events: all((event) => isMessage(event as ServerMessage) && (event as ServerMessage).type === "event"),
 };
@@ -100,8 +100,9 @@ function isMessage(message: ServerMessage): boolean {
 export function parseMessage(text: string): ServerMessage | undefined {
   try {
     const message = JSON.parse(text);
-    return isMessage(message) ? message : undefined;
+    if (isMessage(message)) return message;
   } catch {
-    return undefined;
+    // It is no JSON.
   }
+  return undefined;
 }

@@ -244,3 +244,56 @@ test("a message that cannot be taken does not keep the next from being heard", a
   await quiet();
   expect(client.status.connection).toBe("connected");
 });
+
+test("after a resync nothing is compared with the numbers of the log before", async () => {
+  const { client, list, server, own, scene } = await following();
+  server.tell(event(1));
+  const { command } = client.send(intent("list-a", "append"));
+  server.tell({ type: "resync", feed: "list-a", epoch: "f" });
+  server.subscribed(1, "f");
+  server.tell({ ...own(1, command), epoch: "f" });
+  expect(list.state.items, "the click does not vanish").toContain(command.commandId);
+  server.tell({ type: "sync_batch", feed: "list-a", events: [], current_sequence: 1, has_more: false });
+  await scene.clock.pass(1_000);
+  expect([list.state.items, client.status.pending]).toEqual([[command.commandId], 0]);
+});
+
+test("another log is heard from its beginning also if nobody says that it is another", async () => {
+  const { list, server } = await following({ transport: "sse" });
+  server.tell(event(1), event(2));
+  server.subscribed(3, "f");
+  for (const n of [1, 2, 3]) server.tell(event(n, { epoch: "f", data: { item: `new ${n}` } }));
+  expect(list.state.items).toEqual(["new 1", "new 2", "new 3"]);
+});
+
+test("a click is predicted onto what is shown, however many are pending", async () => {
+  let predicted = 0;
+  const predict: typeof lists.predict = (...args) => {
+    predicted += 1;
+    return lists.predict(...args);
+  };
+  const { client } = await following({ model: { ...lists, predict } });
+  for (let n = 0; n < 100; n++) client.send(intent("list-a", "append"));
+  expect(predicted).toBe(100);
+});
+
+test("a model that cannot predict does not keep a command from being taken", async () => {
+  const log = vi.spyOn(console, "error").mockImplementation(() => {});
+  const predict = () => {
+    throw new Error("on purpose");
+  };
+  const { client, list, server, own } = await following({ model: { ...lists, predict } });
+  const { command } = client.send(intent("list-a", "append"));
+  server.tell(own(1, command), event(2));
+  expect([list.state.items, log.mock.calls.length > 0]).toEqual([[command.commandId, "item 2"], true]);
+  log.mockRestore();
+});
+
+test("on a stream, what a receipt goes back on is heard with it before anything is taken away", async () => {
+  const { client, list, server, receipt } = await following({ transport: "sse" });
+  const { command } = client.send(intent("list-a", 1));
+  const seen = new Set<string>();
+  client.onChange(() => seen.add(list.state.items.join()));
+  server.tell(receipt(command), event(1, { data: { item: "key 1" } }));
+  expect([[...seen], list.pending]).toEqual([["key 1"], []]);
+});

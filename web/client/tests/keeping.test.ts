@@ -268,3 +268,20 @@ test("what one tab cannot keep another does", async () => {
   await scene.clock.pass(1_000);
   expect(await kept(storages[0])).toEqual([command?.commandId]);
 });
+
+test("after `close` a write that hung writes nothing more, and tells nothing", async () => {
+  const storage = new Moody();
+  const { scene, client } = unheard(storage);
+  await scene.clock.pass(100);
+  storage.writes = "hangs";
+  client.send(intent("list-a", "append"));
+  await scene.clock.pass(100);
+  client.send(intent("list-b", "append"));
+  await Promise.all([client.close(), scene.clock.pass(11_000)]);
+  const told: unknown[] = [];
+  client.onStatus((status) => told.push(status));
+  const { tries } = storage;
+  storage.go();
+  await scene.clock.pass(60_000);
+  expect([storage.tries - tries, told]).toEqual([0, []]);
+});

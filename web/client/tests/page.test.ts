@@ -319,3 +319,36 @@ test("under Node a channel does not keep the program from ending", () => {
   openTabs("outbox", () => {});
   expect(isHeld).toBe(false);
 });
+
+test("where a socket opens and breaks before anything comes through it, the stream is tried", async () => {
+  const scene = new Scene();
+  const [socket, stream] = [new Hand(), new Hand("opens", "sse")];
+  const client = scene.client({ transports: [socket.open, stream.open] });
+  await scene.clock.pass(100);
+  socket.events.ended({ code: 1006 });
+  await scene.clock.pass(1_000);
+  expect(client.status.transport).toBe("sse");
+});
+
+test("only what was here is asked for, and only a server that does not know a command ends it", async () => {
+  const scene = new Scene();
+  const browser = new Browser(scene.clock, scene.dice);
+  const other = browser.open("", () => {});
+  other.stand(() => {});
+  let asked = 0;
+  const fetch = async () => {
+    asked += 1;
+    return new Response("<html>Welcome to the hotel</html>");
+  };
+  const client = scene.client({ tabs: browser.open, transports: [new Hand().open], fetch });
+  await scene.clock.pass(100);
+  client.goOffline();
+  other.tell({ kind: "removed", commandIds: ["never seen"] });
+  const { commandId } = client.send(intent("list-a", "append")).command;
+  await scene.clock.pass(100);
+  expect(Reflect.get(client, "unheard").size).toBe(0);
+  client.goOnline();
+  other.tell({ kind: "removed", commandIds: [commandId] });
+  await scene.clock.pass(5_000);
+  expect([asked, client.status.pending]).toEqual([1, 1]);
+});

@@ -46,6 +46,7 @@ async function keepAndReplay(round: number): Promise<Times> {
   await first.ready;
   first.goOffline();
   const feeds = [1, 2, 3, 4, 5].map((n) => likesFeed(`article-${n}`));
+  for (const feed of feeds) first.follow(feed);
   const start = performance.now();
   for (let n = 0; n < 10_000; n++) {
     const data = { likeId: `${n}`, at: "2026-01-19T12:00:00Z" };

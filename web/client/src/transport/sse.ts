@@ -78,12 +78,12 @@ class SseLink implements Link {
 
   private async follow(signal: AbortSignal) {
     const query = ["commands-me", ...this.feeds.keys()].map((feed) => `feed=${encodeURIComponent(feed)}`);
-    const headers: Record<string, string> = {
+    const resume = this.lastEventId();
+    const headers = {
       Accept: "text/event-stream",
       Authorization: `Bearer ${this.token}`,
+      ...(resume && { "Last-Event-ID": resume }),
     };
-    const resume = this.lastEventId();
-    if (resume) headers["Last-Event-ID"] = resume;
     const response = await fetch(`${this.url}/api/stream?${query.join("&")}`, {
       headers,
       signal,
@@ -106,10 +106,7 @@ class SseLink implements Link {
       if (done) return { code: 1006 };
       const blocks = (rest + value).split("\n\n");
       rest = blocks.pop() ?? "";
-      if (rest.length > MAX_REST) {
-        this.request?.abort();
-        return { code: 1006 };
-      }
+      if (rest.length > MAX_REST) return { code: 1006 };
       if (!signal.aborted) this.take(blocks);
     }
   }
@@ -121,14 +118,14 @@ class SseLink implements Link {
       const message = data && parseMessage(data.slice("data: ".length));
       if (!message) continue;
       if (message.type === "event") this.passed(message.feed, message.epoch, message.sequence_number);
-      if (message.type === "resync") this.feeds.set(message.feed, { epoch: undefined, sequence: undefined });
+      if (message.type === "resync") this.passed(message.feed);
       messages.push(message);
     }
     if (messages.length > 0) this.events.messages(messages);
     else this.events.alive();
   }
 
-  private passed(feed: string, epoch: string, sequence: number): void {
+  private passed(feed: string, epoch?: string, sequence?: number): void {
     if (this.feeds.has(feed)) this.feeds.set(feed, { epoch, sequence });
   }
 
@@ -139,9 +136,9 @@ class SseLink implements Link {
       ([, cursor]) => cursor.epoch === epoch && cursor.sequence !== undefined,
     );
     if (epoch === undefined || known.length === 0) return undefined;
-    // As the server writes names: what URLSearchParams would make of them.
-    const named = known.map(([feed, { sequence }]) => `${inId(feed)}=${sequence}`);
-    return `${epoch}:${named.join(",")}`;
+    // As the server writes names: what URLSearchParams makes of them.
+    const named = new URLSearchParams(known.map(([feed, { sequence }]) => [feed, `${sequence}`]));
+    return `${epoch}:${named}`.replaceAll("&", ",");
   }
 }
 
@@ -150,8 +147,4 @@ function closeCode(status: number): number {
   if (status === 401) return 4401;
   // One feed that this user may not follow must not end the others for good.
   return status === 429 ? 4429 : 4503;
-}
-
-function inId(feed: string): string {
-  return new URLSearchParams([["", feed]]).toString().slice(1);
 }

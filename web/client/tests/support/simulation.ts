@@ -119,12 +119,34 @@ export class Server {
   readonly ledger = new Map<string, Receipt>();
   readonly links = new Set<ServerLink>();
   readonly closed = new Set<string>();
+  epoch = EPOCH;
+  /** The logs that were, before older copies took their place. */
+  readonly old: Map<string, Event[]>[] = [];
   /** How many commands came, repeated ones too. */
   received = 0;
   private position = 0;
 
   items(feed: string, sequence = Number.POSITIVE_INFINITY): string[] {
     return (this.logs.get(feed) ?? []).slice(0, sequence).map(({ data }) => String(data.item));
+  }
+
+  /** An older copy of each log, of so large a share of its events, stands in its place. */
+  restore(share: number): void {
+    this.old.push(new Map(this.logs));
+    this.epoch = `epoch-${this.old.length + 1}`;
+    for (const [feed, log] of this.logs) {
+      const copy = log
+        .slice(0, Math.floor(log.length * share))
+        .map((event) => ({ ...event, epoch: this.epoch }));
+      // A command is in it whole, or not at all.
+      const cut = log[copy.length]?.command_id;
+      this.logs.set(
+        feed,
+        copy.filter(({ command_id }) => command_id !== cut),
+      );
+    }
+    const kept = new Set([...this.logs.values()].flat().map(({ command_id }) => command_id));
+    for (const id of this.ledger.keys()) if (!kept.has(id)) this.ledger.delete(id);
   }
 
   take(action: Pick<Action, "feed" | "event_type" | "command_id" | "data">, user: string): Receipt {
@@ -150,13 +172,17 @@ export class Server {
     switch (message.type) {
       case "subscribe": {
         const log = this.logs.get(message.feed) ?? [];
-        const last = message.last_sequence ?? 0;
+        let last = message.last_sequence ?? 0;
         const { feed } = message;
         link.feeds.add(feed);
+        if ((message.epoch && message.epoch !== this.epoch) || last > log.length) {
+          link.tell([{ type: "resync", feed, epoch: this.epoch }]);
+          last = 0;
+        }
         const subscribed: ServerMessage = {
           type: "subscribed",
           feed,
-          epoch: EPOCH,
+          epoch: this.epoch,
           current_sequence: log.length,
         };
         link.tell([subscribed, ...log.slice(last)]);
@@ -204,7 +230,7 @@ export class Server {
       return {
         type: "event",
         feed,
-        epoch: EPOCH,
+        epoch: this.epoch,
         sequence_number: log.length + 1 + n,
         position: this.position,
         event_type: "Added",
