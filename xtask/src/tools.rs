@@ -32,6 +32,12 @@ const TOOLS: &[Tool] = &[
         probe: &["chromium", "--version"],
         install: &[&["apt-get", "update"], &["apt-get", "install", "--yes", "chromium"]],
     },
+    // The tests start servers of their own from it. Its programs are in no folder of PATH.
+    Tool {
+        name: "postgresql",
+        probe: &["sh", "-c", "ls /usr/lib/postgresql/*/bin/initdb"],
+        install: &[&["apt-get", "update"], &["apt-get", "install", "--yes", "postgresql"]],
+    },
     // The README is walked with it.
     Tool {
         name: "curl",
