@@ -69,41 +69,41 @@ impl Server {
         if let Some(server) = shared.upgrade() {
             return server;
         }
-        let server = Arc::new(Self::new(&[]));
+        let server = Arc::new(Self::new());
         *shared = Arc::downgrade(&server);
         server
     }
 
-    /// A server of one's own, with settings as `ssl=on`.
-    pub fn new(settings: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let programs = programs();
-        if is_root() {
-            run(Command::new("chown").arg(ACCOUNT).arg(folder.path()));
-        }
-        let data = folder.path().join("data");
-        let wanted = ["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", "--wal-segsize=1"];
-        run(as_account(&programs.join("initdb"))
-            .args(wanted)
-            .arg(format!("--username={OWNER}"))
-            .arg("--pgdata")
-            .arg(&data));
-        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        let settings = settings.iter().map(|setting| (*setting).to_owned()).collect();
-        let (running, databases) = (Mutex::new(None), AtomicU32::new(0));
-        let server = Self { folder, programs, port, settings, running, databases };
+    /// A server of one's own.
+    #[allow(clippy::new_without_default, reason = "it starts a process")]
+    pub fn new() -> Self {
+        let server = Self::made();
         server.start();
         server
     }
 
-    /// The folder that it lives in, which its account may read.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    /// A server that speaks TLS, with the certificate and the key of these files.
+    pub fn with_certificate(certificate: &Path, key: &Path) -> Self {
+        let mut server = Self::made();
+        for (setting, file) in [("ssl_cert_file", certificate), ("ssl_key_file", key)] {
+            // It is read by the server's account, and nobody else may read a key.
+            let own = server.folder.path().join(setting);
+            let account = if is_root() { &["--owner", ACCOUNT][..] } else { &[] };
+            run(Command::new("install").arg("--mode=0600").args(account).arg(file).arg(&own));
+            server.settings.push(format!("{setting}={}", own.display()));
+        }
+        server.settings.push("ssl=on".to_owned());
+        server.start();
+        server
     }
 
-    /// Where it listens.
-    pub fn port(&self) -> u16 {
-        self.port
+    /// Made, and not started yet.
+    fn made() -> Self {
+        let (folder, programs) = (account_folder(), programs());
+        copy(&fresh_data(&programs), &folder.path().join("data"));
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let (running, databases) = (Mutex::new(None), AtomicU32::new(0));
+        Self { folder, programs, port, settings: Vec::new(), running, databases }
     }
 
     /// Makes an empty database, and answers its address.
@@ -206,6 +206,45 @@ fn programs() -> PathBuf {
     let number = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
     let newest = versions.map(|version| version.path()).max_by_key(number);
     newest.expect("PostgreSQL is not installed: run `cargo xtask test-tools`").join("bin")
+}
+
+/// The data of a server that was never started. It is made once, beside the tests that are built, since that takes
+/// longer than most tests.
+fn fresh_data(programs: &Path) -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let version = programs.parent().and_then(Path::file_name).expect("it is below its version");
+    let mut name = std::ffi::OsString::from("postgres-");
+    name.push(version);
+    let made = tests.with_file_name(name);
+    if made.is_dir() {
+        return made;
+    }
+    let folder = account_folder();
+    let data = folder.path().join("data");
+    let wanted = ["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", "--wal-segsize=1"];
+    let owner = format!("--username={OWNER}");
+    run(as_account(&programs.join("initdb")).args(wanted).arg(owner).arg("--pgdata").arg(&data));
+    let own = TempDir::new_in(tests.parent().expect("it is in a folder")).unwrap();
+    copy(&data, &own.path().join("data"));
+    // Another test may have been faster.
+    if let Err(error) = fs::rename(own.path().join("data"), &made) {
+        assert!(made.is_dir(), "{error}");
+    }
+    made
+}
+
+/// Copies a folder with the owners of its files.
+fn copy(from: &Path, to: &Path) {
+    run(Command::new("cp").arg("--archive").arg(from).arg(to));
+}
+
+/// A folder of the account that servers run by.
+fn account_folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    if is_root() {
+        run(Command::new("chown").arg(ACCOUNT).arg(folder.path()));
+    }
+    folder
 }
 
 fn is_root() -> bool {

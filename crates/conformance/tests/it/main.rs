@@ -16,6 +16,9 @@ sillage_conformance::event_store!(journal_engine_with_small_runs, || async {
     journal::InFolder::with_small_runs()
 });
 sillage_conformance::event_store!(postgres_engine, || async { postgres::OnPostgres::new().await });
+sillage_conformance::event_store!(postgres_engine_without_memory, || async {
+    postgres::OnPostgres::without_memory().await
+});
 
 /// A property that no test asks for would be broken without notice. One that is listed and not there does
 /// not compile.

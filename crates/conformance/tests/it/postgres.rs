@@ -1,8 +1,15 @@
 //! The engine on a database of its own, whose lock of the log can be held and whose disk can be broken.
 
+mod answers;
+mod database;
+mod lost_commits;
+mod nodes;
+mod restarts;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use sillage_conformance::DEADLINE;
 use sillage_conformance::event_store::{Fixture, HeldDisk};
 use sillage_conformance::postgres::Server;
 use sillage_store::EventStore;
@@ -20,19 +27,29 @@ pub(crate) const OPTIONS: fn() -> PostgresOptions = || PostgresOptions {
 pub(crate) struct OnPostgres {
     store: Arc<PostgresStore>,
     address: String,
+    options: PostgresOptions,
     server: Arc<Server>,
 }
 
 impl OnPostgres {
     pub(crate) async fn new() -> Self {
-        let server = Server::shared();
-        let address = server.create_database();
-        Self::open(server, address, 7).await
+        Self::with(OPTIONS()).await
     }
 
-    async fn open(server: Arc<Server>, address: String, log_id: u128) -> Self {
-        let store = open(&address, log_id, OPTIONS()).await;
-        Self { store, address, server }
+    /// So that everything is read from the database, as it is where others have written it.
+    pub(crate) async fn without_memory() -> Self {
+        Self::with(PostgresOptions { newest_events: 0, ..OPTIONS() }).await
+    }
+
+    async fn with(options: PostgresOptions) -> Self {
+        let server = Server::shared();
+        let address = server.create_database();
+        Self::open(server, address, 7, options).await
+    }
+
+    async fn open(server: Arc<Server>, address: String, log_id: u128, options: PostgresOptions) -> Self {
+        let store = open(&address, log_id, options).await;
+        Self { store, address, options, server }
     }
 }
 
@@ -47,6 +64,21 @@ async fn foreigner(address: &str) -> tokio_postgres::Client {
     let (client, connection) = tokio_postgres::connect(address, NoTls).await.unwrap();
     tokio::spawn(connection);
     client
+}
+
+/// What `look` finds, as soon as it finds something.
+async fn eventually<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await; // tidy: sleep because it polls for what tells nobody
+        }
+    };
+    tokio::time::timeout(DEADLINE, looking)
+        .await
+        .unwrap_or_else(|_| panic!("in vain it was waited for this: {what}"))
 }
 
 fn wait_for<T>(future: impl Future<Output = T>) -> T {
@@ -64,11 +96,11 @@ impl Fixture for OnPostgres {
     }
 
     async fn reopen(self) -> Self {
-        let Self { store, address, server } = self;
+        let Self { store, address, options, server } = self;
         let store = Arc::into_inner(store).expect("somebody still has the store");
         store.close().await;
         // Another id, which a log that has one must not take.
-        Self::open(server, address, 8).await
+        Self::open(server, address, 8, options).await
     }
 
     /// Whoever holds the row of the log holds up everything that is to be written.

@@ -37,7 +37,7 @@ use self::rows::State;
 use self::writer::Writer;
 use super::ledger::{LedgerLimits, Memory};
 use super::queue::{Job, LeaseRequest, Load, Waiting};
-use super::tail::Tail;
+use super::tail::{self, Tail};
 use super::{
     Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Cut, Direction,
     Dropped, Durability, EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, Positions, StoreError,
@@ -64,6 +64,9 @@ pub struct PostgresOptions {
     /// How many readers there are at the same time; others wait. The writer and the watch have one connection each
     /// beside these.
     pub readers: usize,
+    /// How many of the newest events are kept in memory, for those who follow. What other nodes have written is read
+    /// from the database in any case.
+    pub newest_events: usize,
 }
 
 impl Default for PostgresOptions {
@@ -75,6 +78,7 @@ impl Default for PostgresOptions {
             statement_timeout: Duration::from_secs(30),
             patience: Duration::from_secs(5),
             readers: 8,
+            newest_events: tail::MAX_EVENTS,
         }
     }
 }
@@ -233,7 +237,7 @@ impl PostgresStore {
             log_id,
             pool: Pool::new(Arc::clone(&connector), options.readers),
             connector,
-            tail: Tail::default(),
+            tail: Tail::of(options.newest_events),
             watermark: watch::Sender::new(state.position),
             failure: watch::Sender::default(),
             waiting: Waiting::default(),

@@ -7,14 +7,16 @@ use sillage_kernel::{Event, Position};
 
 use super::room;
 
-/// How many events the tail holds at most.
-const MAX_EVENTS: usize = 65_536;
+/// How many events the tail holds at most, unless it is told otherwise.
+pub(crate) const MAX_EVENTS: usize = 65_536;
 /// How many bytes of data and metadata the tail holds at most.
 const MAX_BYTES: usize = 64 << 20;
 
-/// A run of the log that ends at the watermark; bounded by [`MAX_EVENTS`] and [`MAX_BYTES`].
-#[derive(Default)]
-pub(crate) struct Tail(RwLock<Run>);
+/// A run of the log that ends at the watermark; bounded in events and by [`MAX_BYTES`].
+pub(crate) struct Tail {
+    run: RwLock<Run>,
+    max_events: usize,
+}
 
 #[derive(Default)]
 struct Run {
@@ -26,21 +28,32 @@ fn weight(event: &Event) -> usize {
     event.data.len() + event.metadata_json.len() + size_of::<Event>()
 }
 
+impl Default for Tail {
+    fn default() -> Self {
+        Self::of(MAX_EVENTS)
+    }
+}
+
 impl Tail {
+    /// One that holds so many events at most.
+    pub(crate) fn of(max_events: usize) -> Self {
+        Self { run: RwLock::default(), max_events }
+    }
+
     /// Lets go of everything: what comes next does not follow what is here.
     #[cfg(feature = "postgres")]
     pub(crate) fn clear(&self) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Run::default();
+        *self.run.write().unwrap_or_else(PoisonError::into_inner) = Run::default();
     }
 
     /// Adds events that have just become durable, which must follow those that are here.
     pub(crate) fn extend(&self, events: impl IntoIterator<Item = Arc<Event>>) {
-        let mut run = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut run = self.run.write().unwrap_or_else(PoisonError::into_inner);
         for event in events {
             run.bytes += weight(&event);
             run.events.push_back(event);
         }
-        while run.events.len() > MAX_EVENTS || run.bytes > MAX_BYTES {
+        while run.events.len() > self.max_events || run.bytes > MAX_BYTES {
             let Some(oldest) = run.events.pop_front() else { break };
             run.bytes -= weight(&oldest);
         }
@@ -48,7 +61,7 @@ impl Tail {
 
     /// A page of up to `limit` events after `after`, or `None` if some of those are older than the tail.
     pub(crate) fn after(&self, after: Position, limit: usize) -> Option<Vec<Arc<Event>>> {
-        let run = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let run = self.run.read().unwrap_or_else(PoisonError::into_inner);
         if run.events.front()?.position > after.next() {
             return None;
         }
