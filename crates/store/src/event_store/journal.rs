@@ -120,7 +120,7 @@ pub struct JournalOptions {
     pub ledger: LedgerLimits,
     /// The size in bytes from which on a file of the log takes no further group.
     pub segment_bytes: u64,
-    /// The folder of archived segments, if there is one; see [`JournalStore::archive`].
+    /// Not used: this engine opens a log in its own folder alone.
     pub archive: Option<PathBuf>,
     /// What to do when the log is damaged before its tail.
     pub accept_loss: AcceptLoss,
@@ -442,8 +442,8 @@ impl EventStore for JournalStore {
         })
     }
 
+    /// This engine keeps everything.
     fn drop_events(&self, cuts: Vec<Cut>) -> BoxFuture<Result<Dropped, StoreError>> {
-        // Nothing is a part.
         Box::pin(std::future::ready(check_cuts(&cuts).map(|()| Dropped::default())))
     }
 
