@@ -7,7 +7,7 @@ import { OverSocket, posting } from "./delivery";
 import { complain, GaveUp, Rejected } from "./errors";
 import type { Feed } from "./feed";
 import { Feeds, type Following } from "./feeds";
-import { type Answer, Http } from "./http";
+import { Http } from "./http";
 import { Keeper } from "./keeper";
 import { categoryOf, type Model } from "./model";
 import { Outbox, type Progress } from "./outbox";
@@ -15,12 +15,13 @@ import { type Sent, type Settled, Waiters } from "./sent";
 import type { Storage } from "./storage";
 import { IndexedDbStorage } from "./storage/indexeddb";
 import { MemoryStorage } from "./storage/memory";
-import { type OpenTabs, openTabs, type Refusal, type TabMessage, type Tabs } from "./tabs";
+import { type OpenTabs, openTabs, type Outcome, type Refusal, type TabMessage, type Tabs } from "./tabs";
 import { type Clock, DEFAULT_TIMING, realClock, type Time, type Timing } from "./timing";
 import { type TokenSource, Tokens } from "./token";
-import { type Link, type OpenLink, parseMessage, type ServerMessage } from "./transport";
+import type { Link, OpenLink, ServerMessage } from "./transport";
 import { openSse } from "./transport/sse";
 import { openWebSocket } from "./transport/websocket";
+import { Views } from "./views";
 import type { Event, Receipt, Error as WireError } from "./wire";
 
 /** What a client is made of. Only the user and the token are needed; feeds need models. */
@@ -75,9 +76,7 @@ type Stop = () => void;
 /** How many commands are posted at once, and how many are on the socket. A feed has only one on its way. */
 const HTTP_WINDOW = 6;
 const SOCKET_WINDOW = 64;
-/** How many commands are asked for at once, which another tab has settled in a way that this one did not hear. */
-const ASKED_AT_ONCE = 4;
-/** An accepted command whose receipt may have been missed is sent again so long after a connection opened. */
+/** An accepted command whose receipt may have been missed is sent again after so many milliseconds. */
 const CATCH_UP = 500;
 
 /**
@@ -103,14 +102,10 @@ export class Client {
     settled: new Set<Listener<Settled>>(),
     status: new Set<Listener<Status>>(),
   };
-  private readonly http: Http;
   private sends = false;
   private closed = false;
   private wanted: "online" | "offline" = "online";
   private readonly ending = new AbortController();
-  /** What another tab has settled, as long as this one has not heard how. */
-  private readonly unheard = new Set<string>();
-  private asking = 0;
 
   /**
    * Resolves once what was kept from earlier is here. Rejects if the storage cannot be read: then the client works
@@ -121,14 +116,14 @@ export class Client {
   constructor(private readonly options: Options) {
     const url = (options.url ?? globalThis.location?.origin ?? "").replace(/\/$/, "");
     this.time = { ...DEFAULT_TIMING, ...options.timing, ...(options.clock ?? realClock) };
-    const name = `sillage:${url}:${options.tenant ?? ""}:${options.user}`;
+    // Of names that may hold anything, a colon too, no two triples make the same.
+    const name = ["sillage", url, options.tenant ?? "", options.user].map(encodeURIComponent).join(":");
     this.keeper = new Keeper(
       options.storage ??
         (typeof indexedDB === "undefined" ? new MemoryStorage() : new IndexedDbStorage(name)),
       {
         loaded: (commands) => this.loaded(commands),
         kept: (commands, where) => this.kept(commands, where),
-        removed: (commandIds) => this.tabs.tell({ kind: "removed", commandIds }),
         turned: () => this.closed || this.statusChanged(),
       },
       this.time,
@@ -145,47 +140,25 @@ export class Client {
       },
       this.time,
     );
+    const request = options.fetch ?? ((input, init) => fetch(input, init));
+    const http = new Http(url, request, this.tokens, this.time);
     this.feeds = new Feeds(
       {
         me: options.user,
         time: this.time,
         modelOf: this.modelOf,
         pending: (feed) => this.pending(feed).map(({ command }) => command),
-        ask: (path) => this.ask(path),
+        views: new Views(http),
         confirmed: (confirmation) => this.confirm(confirmation, "tell"),
         changed: (feed) => this.changed(feed),
       },
       this.keeper,
       this.connection,
     );
-    const request = options.fetch ?? ((input, init) => fetch(input, init));
-    this.http = new Http(url, request, this.tokens, this.time);
-    const post = posting(this.http, this.modelOf);
     this.socket = new OverSocket((action) => this.connection.send(action), this.time);
-    const bySocket = options.send === "socket";
-    this.outbox = new Outbox(
-      (command) =>
-        bySocket && this.connection.transport === "websocket" ? this.socket.deliver(command) : post(command),
-      {
-        accepted: (command) => {
-          this.tabs.tell({ kind: "accepted", commandId: command.commandId });
-          this.accepted(command);
-        },
-        gaveUp: (commandId, code, message) => this.gaveUp(commandId, code, message, "tell"),
-        signIn: () => {
-          if (this.wanted === "online") this.connection.stop("needs-sign-in");
-        },
-      },
-      this.time,
-      bySocket ? SOCKET_WINDOW : HTTP_WINDOW,
-    );
+    this.outbox = this.outboxOver(http);
     this.tabs = (options.tabs ?? openTabs)(name, (message) => this.heardFromTab(message));
-    const { signal } = this.ending;
-    const online = () => this.connection.state === "offline" && this.connection.reconnect();
-    globalThis.addEventListener?.("online", online, { signal });
-    // A page that stands still must not keep the others from sending.
-    globalThis.document?.addEventListener("freeze", () => this.leaveSending(), { signal });
-    globalThis.document?.addEventListener("resume", () => this.connectionChanged(), { signal });
+    this.listenToPage();
     this.ready = this.keeper.load().finally(() => {
       if (this.wanted === "online" && !this.closed) this.connection.reconnect();
     });
@@ -298,6 +271,40 @@ export class Client {
     this.waiters.close();
   }
 
+  // --- what it is made of
+
+  private outboxOver(http: Http): Outbox {
+    const post = posting(http, this.modelOf);
+    const bySocket = this.options.send === "socket";
+    return new Outbox(
+      (command) =>
+        bySocket && this.connection.transport === "websocket" ? this.socket.deliver(command) : post(command),
+      {
+        accepted: (command) => {
+          this.tabs.tell({ kind: "accepted", commandId: command.commandId });
+          this.accepted(command);
+        },
+        gaveUp: (commandId, code, message) => {
+          this.refuse({ kind: "gave-up", commandId, code, message }, "tell");
+        },
+        signIn: () => {
+          if (this.wanted === "online") this.connection.stop("needs-sign-in");
+        },
+      },
+      this.time,
+      bySocket ? SOCKET_WINDOW : HTTP_WINDOW,
+    );
+  }
+
+  private listenToPage(): void {
+    const { signal } = this.ending;
+    const online = () => this.connection.state === "offline" && this.connection.reconnect();
+    globalThis.addEventListener?.("online", online, { signal });
+    // A page that stands still must not keep the others from sending.
+    globalThis.document?.addEventListener("freeze", () => this.leaveSending(), { signal });
+    globalThis.document?.addEventListener("resume", () => this.connectionChanged(), { signal });
+  }
+
   // --- what was kept
 
   private loaded(commands: Command[]): void {
@@ -313,6 +320,9 @@ export class Client {
     const touched = new Set<string>();
     for (const command of commands) {
       this.mint.after(command.commandId);
+      const outcome = this.outbox.outcome(command.commandId);
+      // Whoever still has it did not hear.
+      if (outcome) this.tabs.tell(outcome);
       if (!this.outbox.add(command, "stored")) continue;
       if (where === "unstored") this.keeper.keep(command);
       this.feeds.get(command.feed)?.add(command);
@@ -360,17 +370,10 @@ export class Client {
   private opened(): void {
     this.feeds.opened();
     this.outbox.hurry(CATCH_UP);
-    this.askForUnheard();
-  }
-
-  private get(path: string): Promise<Answer | undefined> {
-    return this.http.fetch(path, { cache: "no-store" });
-  }
-
-  private async ask(path: string): Promise<unknown> {
-    const answer = await this.get(path);
-    if (answer?.status !== 200) throw new Error(path);
-    return JSON.parse(answer.text);
+    if (this.sends) return;
+    // What another tab has settled while this one did not hear is told by whoever knows; the rest is sent.
+    const commands = this.outbox.kept();
+    if (commands.length > 0) this.tabs.tell({ kind: "added", commands, where: "stored" });
   }
 
   private heard(messages: ServerMessage[]): void {
@@ -401,8 +404,10 @@ export class Client {
         this.feeds.headIs(message.feed, message.current_sequence, message.epoch);
         break;
       case "snapshot":
-        this.feeds.snapshot(message.feed, message.sequence_number, message.state);
+        if (this.feeds.snapshot(message) === "old") break;
         touched.add(message.feed);
+        // Which commands are in it only their receipts can tell.
+        this.outbox.askFor(message.feed, CATCH_UP);
         break;
       case "resync":
         this.feeds.resync(message.feed);
@@ -424,7 +429,7 @@ export class Client {
     if (type !== "subscribe" && type !== "sync") return;
     // A feed that this user may not follow is not asked for again before the next connection.
     const again = advice(error.code) === "retry";
-    this.feeds.refused(feed as string, again ? (retryAfter(error.retry_after) ?? 0) : undefined);
+    this.feeds.refused(feed as string, error, again ? (retryAfter(error.retry_after) ?? 0) : undefined);
   }
 
   // --- events, receipts and what they settle
@@ -449,23 +454,20 @@ export class Client {
   /** The command is carried out. It may have been told already, by its events or by another tab. */
   private confirm(confirmation: Confirmation, telling: "tell" | "heard"): void {
     const { commandId, outcome } = confirmation;
-    const command = this.outbox.remove(commandId);
+    const told: Outcome = { kind: "confirmed", confirmation };
+    const command = this.outbox.remove(commandId, told);
     this.socket.settled(commandId);
     if (!command) return;
     this.feeds.contain(command, confirmation);
-    if (telling === "tell") this.tabs.tell({ kind: "confirmed", confirmation });
+    if (telling === "tell") this.tabs.tell(told);
     else this.feeds.changed(command.feed);
     this.settle({ outcome, command, confirmation });
-  }
-
-  private gaveUp(commandId: string, code: string, message: string, telling: "tell" | "heard"): void {
-    this.refuse({ kind: "gave-up", commandId, code, message }, telling);
   }
 
   /** The command is refused, or given up. */
   private refuse(refusal: Refusal, telling: "tell" | "heard"): void {
     const { kind: outcome, commandId, code, message, details } = refusal;
-    const command = this.outbox.remove(commandId);
+    const command = this.outbox.remove(commandId, refusal);
     this.socket.settled(commandId);
     this.keeper.forget([commandId]);
     if (!command) return;
@@ -491,40 +493,9 @@ export class Client {
         return this.accepted(this.outbox.acceptedElsewhere(message.commandId));
       case "confirmed":
         return this.confirm(message.confirmation, "heard");
-      case "removed":
-        for (const commandId of message.commandIds)
-          if (this.outbox.get(commandId)) this.unheard.add(commandId);
-        return this.askForUnheard();
       default:
         return this.refuse(message, "heard");
     }
-  }
-
-  /** Asks how other tabs have settled what this one did not hear of: a few at once, and while it is connected. */
-  private askForUnheard(): void {
-    for (const commandId of this.unheard) {
-      if (this.asking >= ASKED_AT_ONCE || this.connection.state !== "connected") return;
-      this.unheard.delete(commandId);
-      if (this.outbox.get(commandId)) this.askFor(commandId);
-    }
-  }
-
-  /** The ledger knows what became of a command. */
-  private async askFor(commandId: string): Promise<void> {
-    this.asking += 1;
-    const answer = await this.get(`/api/commands/${commandId}`).catch(() => undefined);
-    this.asking -= 1;
-    const receipt = parseMessage(answer?.text ?? "");
-    if (receipt?.type === "receipt") this.heard([receipt]);
-    // What the ledger does not know was given up; if it was not, the state of the feed will contain it.
-    else if (answer?.status === 404) this.gaveUp(commandId, "unknown", "It is gone.", "heard");
-    else {
-      // No answer, or one of something between us and the server.
-      this.unheard.add(commandId);
-      this.time.after(this.time.resend, () => this.askForUnheard());
-      return;
-    }
-    this.askForUnheard();
   }
 
   private accepted(command: Command | undefined): void {

@@ -26,7 +26,7 @@ export interface ConnectionEvents {
 const FIRST_AGAIN = 600_000;
 
 export class Connection {
-  state: ConnectionState = "paused";
+  state: ConnectionState = "connecting";
 
   private link: Link | undefined;
   private attempt = 0;
@@ -59,7 +59,8 @@ export class Connection {
   reconnect(): void {
     this.failures = this.which = 0;
     this.drop();
-    this.become("connecting");
+    this.state = "connecting";
+    this.events.changed();
     this.connect();
   }
 

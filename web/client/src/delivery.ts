@@ -38,8 +38,8 @@ export function posting(http: Http, modelOf: (feed: string) => Model<unknown> | 
   };
 }
 
-/** Why the server will never take the command, in its own words if it has any. */
-function refusal({ status, statusText, text }: Answer): Delivery {
+/** Why the server will never take what was asked for, in its own words if it has any. */
+export function refusal({ status, statusText, text }: Omit<Answer, "retryAfter">) {
   let problem: Partial<Problem> = {};
   try {
     problem = JSON.parse(text) ?? {};
@@ -48,7 +48,7 @@ function refusal({ status, statusText, text }: Answer): Delivery {
   }
   const code = problem.code ?? String(status);
   const message = [problem.field, problem.detail ?? statusText].filter(Boolean).join(": ");
-  return { kind: "give_up", code, message };
+  return { kind: "give_up" as const, code, message };
 }
 
 /** Sends commands over the socket; each waits for its receipt, its event or an error. */

@@ -24,9 +24,8 @@ export class GaveUp extends Error {
   constructor(
     readonly command: Command,
     /**
-     * A code of the server (`invalid_field`, `not_found`, …) or of this client. `expired`: it has become too old;
-     * `unknown`: another tab has ended it, and nobody can tell how; in both cases it may have been carried out.
-     * `unsendable`: it could not even be written down for the server.
+     * A code of the server (`invalid_field`, `not_found`, …) or of this client. `expired`: it has become too old,
+     * and may have been carried out. `unsendable`: it could not even be written down for the server.
      */
     readonly code: string,
     message: string,

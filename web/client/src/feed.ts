@@ -12,10 +12,17 @@ import type { Command, Confirmation } from "./command";
 import { complain } from "./errors";
 import type { Model } from "./model";
 import type { Checkpoint } from "./storage";
+import type { Snapshot } from "./transport";
 import type { Event } from "./wire";
 
-/** What an event was to a feed. */
+/** What an event, or a snapshot, was to a feed. */
 export type Applied = "new" | "old" | "gap";
+
+/** That, and the commands that the confirmed state contains now. */
+export interface Step {
+  applied: Applied;
+  released: Overlaid[];
+}
 
 /** A state of the server. */
 interface Truth<State> {
@@ -175,8 +182,8 @@ export class Feed<State = unknown> {
     return this.surface();
   }
 
-  /** Takes an event. `released` are the commands that the confirmed state contains now. */
-  apply(event: Event): { applied: Applied; released: Overlaid[] } {
+  /** Takes an event. */
+  apply(event: Event): Step {
     const { epoch, sequence, state, own } = this.folded;
     const { sequence_number: number, command_id: commandId } = event;
     const isOther = epoch !== undefined && event.epoch !== epoch;
@@ -202,13 +209,18 @@ export class Feed<State = unknown> {
     return this.take(({ command }) => own.includes(command.commandId));
   }
 
-  /** Goes on from a state of the server that stands for what was before it, if that is news. */
-  jump(sequence: number, state: unknown): Overlaid[] {
-    if (this.model.snapshot && sequence > this.folded.sequence) {
-      this.open = undefined;
-      this.folded = { ...this.folded, sequence, state: this.model.snapshot(state, this.me) };
-    }
-    return this.surface();
+  /**
+   * Goes on from a state of the server that stands for all events before it. Which of the commands on top it contains
+   * nobody can tell: their receipts will.
+   */
+  jump({ epoch, sequence_number: sequence, state }: Snapshot): Step {
+    const { folded, model } = this;
+    if (folded.epoch !== undefined && folded.epoch !== epoch) return { applied: "gap", released: [] };
+    if (sequence <= folded.sequence) return { applied: "old", released: [] };
+    if (!model.snapshot) throw new Error("it takes no snapshots");
+    this.open = undefined;
+    this.folded = { ...folded, epoch, sequence, state: model.snapshot(state, this.me) };
+    return { applied: "new", released: this.surface() };
   }
 
   /**

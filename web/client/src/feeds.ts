@@ -3,11 +3,21 @@
 import type { Command, Confirmation } from "./command";
 import type { Connection } from "./connection";
 import { complain } from "./errors";
-import { Feed, type Overlaid } from "./feed";
+import { Feed, type Overlaid, type Step } from "./feed";
 import type { Keeper } from "./keeper";
-import type { Ask, Model } from "./model";
+import type { Model } from "./model";
 import { pause, type Time } from "./timing";
-import type { Event } from "./wire";
+import type { Snapshot } from "./transport";
+import type { Views } from "./views";
+import type { Epoch, Event } from "./wire";
+
+/** Why the server does not show a feed. */
+export interface FeedError {
+  /** A code of the server, such as `not_found`. */
+  code: string;
+  /** A sentence for a person. */
+  message: string;
+}
 
 /** A feed that is followed until it is closed. */
 export interface Following<State> {
@@ -21,6 +31,8 @@ export interface Following<State> {
   /** Whether `confirmed` comes from the server, be it from an earlier visit. */
   readonly known: boolean;
   readonly pending: Command[];
+  /** Set as long as the server does not show this feed to this user. With each connection it is asked again. */
+  readonly refused: FeedError | undefined;
   close(): void;
 }
 
@@ -29,8 +41,7 @@ interface Followed {
   followers: number;
   /** Whether it is subscribed to, or about to be, on the open connection. */
   begun: boolean;
-  /** What was asked about its end on the open connection; the answers come in the same order. */
-  questions: number[];
+  refused: FeedError | undefined;
   /** How often in a row something was missing, and what will be done about it. */
   gaps: number;
   mending: (() => void) | undefined;
@@ -42,7 +53,7 @@ export interface FeedsOptions {
   modelOf(feed: string): Model<unknown> | undefined;
   /** The commands of a feed that are not settled. */
   pending(feed: string): Command[];
-  ask: Ask;
+  views: Views;
   /** The events of a command have told that it is carried out, and the state contains them all. */
   confirmed(confirmation: Confirmation): void;
   changed(feed: string): void;
@@ -53,6 +64,11 @@ const MAX_QUESTIONS = 100;
 
 export class Feeds {
   private readonly followed = new Map<string, Followed>();
+  /**
+   * What was asked about the end of each feed on the open connection. The answers come in the same order, also to
+   * whoever has left the feed meanwhile and come back.
+   */
+  private readonly questions = new Map<string, number[]>();
 
   constructor(
     private readonly options: FeedsOptions,
@@ -73,7 +89,7 @@ export class Feeds {
         feed: new Feed(name, model, this.options.me),
         followers: 0,
         begun: false,
-        questions: [],
+        refused: undefined,
         gaps: 0,
         mending: undefined,
       };
@@ -82,7 +98,7 @@ export class Feeds {
       this.subscribe(name);
     }
     entry.followers += 1;
-    return following(entry.feed as Feed<State>, () => this.unfollow(name));
+    return following(entry as Followed & { feed: Feed<State> }, () => this.unfollow(name));
   }
 
   /** What was kept from earlier is here. */
@@ -92,31 +108,37 @@ export class Feeds {
 
   /** A connection is open. */
   opened(): void {
+    this.questions.clear();
     for (const entry of this.followed.values()) {
       entry.mending?.();
       entry.mending = undefined;
       entry.begun = false;
-      entry.questions = [];
     }
     for (const name of this.followed.keys()) this.subscribe(name);
   }
 
   /** Takes an event, if it is of a feed that is followed. Answers whether it is new. */
   apply(event: Event): "new" | "old" {
-    const feed = this.get(event.feed);
-    if (!feed) return "old";
+    return this.advance(event.feed, (feed) => feed.apply(event));
+  }
+
+  /** Takes a state that stands for what was before it. Answers whether it is news. */
+  snapshot(snapshot: Snapshot): "new" | "old" {
+    return this.advance(snapshot.feed, (feed) => feed.jump(snapshot));
+  }
+
+  private advance(name: string, step: (feed: Feed) => Step): "new" | "old" {
+    const entry = this.followed.get(name);
+    if (!entry) return "old";
     try {
-      const { applied, released } = feed.apply(event);
+      const { applied, released } = step(entry.feed);
       this.release(released);
-      if (applied !== "gap") {
-        const entry = this.followed.get(event.feed);
-        if (entry && applied === "new") entry.gaps = 0;
-        return applied;
-      }
+      if (applied === "new") entry.gaps = 0;
+      if (applied !== "gap") return applied;
     } catch (error) {
-      complain(`the model of ${feed.name}`, error);
+      complain(`the model of ${name}`, error);
     }
-    this.mend(event.feed);
+    this.mend(name);
     return "old";
   }
 
@@ -134,25 +156,39 @@ export class Feeds {
   }
 
   /** The server has answered where a feed ends. */
-  headIs(name: string, sequence: number, epoch?: string): void {
+  headIs(name: string, sequence: number, epoch?: Epoch): void {
+    const question = this.answered(name);
     const entry = this.followed.get(name);
     if (!entry) return;
+    entry.refused = undefined;
     const { epoch: known } = entry.feed.cursor;
     // A stream gives a feed of another log whole, and says nothing else of it.
     if (epoch && known && epoch !== known) this.resync(name);
-    this.release(entry.feed.headIs(sequence, entry.questions.shift() ?? 0, epoch));
+    this.release(entry.feed.headIs(sequence, question, epoch));
     this.changed(name);
   }
 
-  /** The server has not answered where a feed ends; after so many milliseconds it may. */
-  refused(name: string, after: number | undefined): void {
-    this.followed.get(name)?.questions.shift();
-    if (after !== undefined) this.mend(name, after);
+  /** The server has not answered where a feed ends; after so many milliseconds it may, or never. */
+  refused(name: string, why: FeedError, after: number | undefined): void {
+    this.answered(name);
+    const entry = this.followed.get(name);
+    if (!entry) return;
+    if (after !== undefined) return this.mend(name, after);
+    entry.refused = why;
+    this.options.changed(name);
   }
 
-  /** A state stands for what was before it. */
-  snapshot(name: string, sequence: number, state: unknown): void {
-    this.release(this.get(name)?.jump(sequence, state) ?? []);
+  private ask(name: string, question: number): void {
+    const asked = this.questions.get(name) ?? [];
+    if (asked.length < MAX_QUESTIONS) this.questions.set(name, [...asked, question]);
+  }
+
+  /** Which question was answered; 0 if it is one that nobody has any more. */
+  private answered(name: string): number {
+    const [question = 0, ...rest] = this.questions.get(name) ?? [];
+    if (rest.length > 0) this.questions.set(name, rest);
+    else this.questions.delete(name);
+    return question;
   }
 
   /** The log of a feed is another. */
@@ -204,15 +240,21 @@ export class Feeds {
     const baseline = feed.known ? undefined : this.options.modelOf(name)?.baseline;
     if (baseline) {
       // Without it the feed is heard from its beginning, which comes to the same.
-      const begin = await baseline(name, this.options.ask).catch(() => undefined);
+      let epoch: Epoch | undefined;
+      const ask = async (path: string) => {
+        const answer = await this.options.views.ask(path);
+        epoch = answer.epoch;
+        return answer.value;
+      };
+      const begin = await baseline(name, ask).catch(() => undefined);
       if (this.followed.get(name) !== entry || !entry.begun) return;
       if (begin && !feed.known && Number.isSafeInteger(begin.sequence)) {
-        feed.begin({ ...begin, epoch: undefined });
+        feed.begin({ ...begin, epoch });
         this.options.changed(name);
       }
     }
     const { epoch, sequence } = feed.cursor;
-    if (entry.questions.length < MAX_QUESTIONS) entry.questions.push(feed.question);
+    this.ask(name, feed.question);
     this.connection.send({
       type: "subscribe",
       feed: name,
@@ -225,12 +267,12 @@ export class Feeds {
    * Asks where the feed ends, if somebody needs to know: one question at a time, so that however many need it the
    * answers are few. A stream cannot be asked: it is taken to be where it is.
    */
-  private findHead({ feed, questions }: Followed): void {
-    if (!feed.asks || questions.length > 0) return;
+  private findHead({ feed }: Followed): void {
+    if (!feed.asks || this.questions.has(feed.name)) return;
     const { sequence } = feed.cursor;
     const { transport } = this.connection;
     if (transport === "websocket") {
-      questions.push(feed.question);
+      this.ask(feed.name, feed.question);
       this.connection.send({ type: "sync", feed: feed.name, last_sequence: sequence });
     } else if (transport && feed.complete) {
       this.release(feed.headIs(sequence, feed.question));
@@ -244,11 +286,14 @@ export class Feeds {
     entry.mending?.();
     this.release(entry.feed.reset());
     this.followed.delete(name);
+    // Whoever comes back has questions of their own.
+    this.questions.get(name)?.fill(0);
     this.connection.send({ type: "unsubscribe", feed: name });
   }
 }
 
-function following<State>(feed: Feed<State>, stop: () => void): Following<State> {
+function following<State>(entry: Followed & { feed: Feed<State> }, stop: () => void): Following<State> {
+  const { feed } = entry;
   let open = true;
   return {
     name: feed.name,
@@ -266,6 +311,9 @@ function following<State>(feed: Feed<State>, stop: () => void): Following<State>
     },
     get pending() {
       return feed.pending;
+    },
+    get refused() {
+      return entry.refused;
     },
     close() {
       if (open) stop();

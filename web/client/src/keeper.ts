@@ -14,8 +14,6 @@ export interface KeeperEvents {
   loaded(commands: Command[]): void;
   /** These commands stand in the storage now; or it fails, and they are not to wait for it. */
   kept(commands: Command[], where: "stored" | "unstored"): void;
-  /** These are in it no longer. */
-  removed(commandIds: string[]): void;
   /** The storage fails, or no longer. */
   turned(): void;
 }
@@ -37,7 +35,9 @@ export class Keeper {
   private checkpoints = new Map<string, Checkpoint>();
   private reading: Promise<void> | undefined;
   private readAt = Number.NEGATIVE_INFINITY;
-  private writing = Promise.resolve();
+  /** The last writing, however long it takes; and the same as whoever waits for it has it. */
+  private pass: Promise<unknown> = Promise.resolve();
+  private writing: Promise<unknown> = this.pass;
   private queued = false;
   private closed = false;
   private timer: (() => void) | undefined;
@@ -101,7 +101,7 @@ export class Keeper {
   /** Writes everything that waits; what the storage does not take in time is told all the same. */
   async flush(): Promise<void> {
     this.write();
-    await inTime(this.writing, this.time).catch((error) => this.failed(error));
+    await this.writing;
   }
 
   close(): void {
@@ -139,23 +139,24 @@ export class Keeper {
   private write(): void {
     if (this.queued) return;
     this.queued = true;
-    this.writing = this.writing.then(() => this.pass());
+    // One after the other, also after one that has failed; one that hangs is not waited for by anybody else.
+    const next = () => this.writeAll();
+    this.pass = this.pass.then(next, next);
+    this.writing = inTime(this.pass, this.time).catch((error) => this.failed(error));
   }
 
-  private async pass(): Promise<void> {
+  private async writeAll(): Promise<void> {
     this.queued = false;
     this.timer?.();
     this.timer = undefined;
-    const late = this.time.after(this.time.answer, () => this.failed("no answer"));
     const failures: unknown[] = [];
     const failed = (error: unknown) => failures.push(error);
     await (this.closed || this.read().catch(failed));
     // It may have waited for longer than the client lived.
-    if (this.closed) return late();
+    if (this.closed) return;
     // A storage that cannot be read may still be written.
     await Promise.all([this.writeCommands().catch(failed), this.writeRest().catch(failed)]);
-    late();
-    if (failures.length > 0) return this.failed(failures[0]);
+    if (failures.length > 0) throw failures[0];
     if (this.failures > 0) {
       this.failures = 0;
       this.events.turned();
@@ -193,7 +194,6 @@ export class Keeper {
     for (const [feed, checkpoint] of feeds) {
       if (this.unwritten.get(feed) === checkpoint) this.unwritten.delete(feed);
     }
-    if (remove.length > 0) this.events.removed(remove);
   }
 
   /** Nobody waits for a storage that fails. */

@@ -53,6 +53,10 @@ export const likes: Model<Likes> = {
     if (wanted === state.me) return state;
     return { ...state, me: wanted, count: Math.max(0, state.count + (wanted ? 1 : -1)) };
   },
+  snapshot(state, me) {
+    const { likedBy, version } = state as { likedBy: string[]; version: number };
+    return { count: likedBy.length, me: likedBy.includes(me), version };
+  },
   async baseline(feed, ask) {
     const path = `/api/social/likes/${encodeURIComponent(targetOf(feed))}`;
     const { count, me, version } = (await ask(path)) as LikesOfTarget;

@@ -3,7 +3,7 @@
 import type { Command } from "./command";
 import type { Event } from "./wire";
 
-/** Asks the server, as the user, for JSON. */
+/** Asks a view of the server, as the user, for JSON: a path that takes `at_least`. */
 export type Ask = (path: string) => Promise<unknown>;
 
 /** The rules by which a kind of feed is shown. */
@@ -21,7 +21,10 @@ export interface Model<State> {
    * contain pending commands already, and nobody can tell: `predict` must then change nothing.
    */
   baseline?(feed: string, ask: Ask): Promise<{ sequence: number; state: State }>;
-  /** The state that a `snapshot` of the server stands for; without this such messages are passed over. */
+  /**
+   * What a `snapshot` of the server makes of a feed whose events were compacted; without this such a feed cannot be
+   * shown. It may contain pending commands, as a baseline may.
+   */
   snapshot?(state: unknown, me: string): State;
   /** The path and the body of the command, if its system has a route of its own. */
   route?(command: Command): { path: string; body: unknown };

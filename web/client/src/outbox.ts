@@ -7,6 +7,7 @@
 
 import type { Command } from "./command";
 import { byId } from "./storage";
+import type { Outcome } from "./tabs";
 import { pause, type Time } from "./timing";
 
 /** How a try to send a command has ended. */
@@ -60,8 +61,8 @@ export class Outbox {
   private readonly lanes = new Map<string, Entry[]>();
   /** What was accepted and waits to be settled. */
   private readonly sent = new Set<Entry>();
-  /** The last ones that have left: a tab that has read them in the storage must not bring them back. */
-  private readonly left = new Set<string>();
+  /** How the last ones have left: a tab that has read them in the storage must not bring them back. */
+  private readonly left = new Map<string, Outcome>();
   private inFlight = 0;
   private timer: (() => void) | undefined;
   private open = false;
@@ -82,10 +83,6 @@ export class Outbox {
   list(): { command: Command; progress: Progress }[] {
     const all = [...this.entries.values()].map(({ command, progress }) => ({ command, progress }));
     return all.sort((a, b) => byId(a.command, b.command));
-  }
-
-  get(commandId: string): Command | undefined {
-    return this.entries.get(commandId)?.command;
   }
 
   /** Takes a command; `false` if it is here already, or was. It is sent once it is stored. */
@@ -130,13 +127,23 @@ export class Outbox {
     return entry.command;
   }
 
-  /** It is settled, or given up elsewhere; what it was. */
-  remove(commandId: string): Command | undefined {
+  /** How a command has left. */
+  outcome(commandId: string): Outcome | undefined {
+    return this.left.get(commandId);
+  }
+
+  /** What stands in the storage and is not settled. */
+  kept(): Command[] {
+    return [...this.entries.values()].flatMap(({ command, stored }) => (stored ? command : []));
+  }
+
+  /** It is settled, or given up; what it was. */
+  remove(commandId: string, outcome: Outcome): Command | undefined {
     const entry = this.entries.get(commandId);
     if (!entry) return undefined;
     this.entries.delete(commandId);
-    this.left.add(commandId);
-    const [oldest] = this.left;
+    this.left.set(commandId, outcome);
+    const [oldest] = this.left.keys();
     if (this.left.size > MAX_LEFT && oldest !== undefined) this.left.delete(oldest);
     this.sent.delete(entry);
     this.leaveLane(entry);
@@ -149,10 +156,18 @@ export class Outbox {
     this.process();
   }
 
-  /** There is a new connection or token: what was not accepted is tried at once, what was is sent again soon. */
+  /** There is a new connection or token: what was not accepted is tried at once, what was is asked for soon. */
   hurry(soon: number): void {
     for (const lane of this.lanes.values()) for (const entry of lane) entry.due = entry.asked;
-    for (const entry of this.sent) entry.due = Math.min(entry.due, this.time.elapsed() + soon);
+    this.askFor(undefined, soon);
+  }
+
+  /** What was accepted, of a feed or of all, is sent again soon: the answer tells what became of it. */
+  askFor(feed: string | undefined, soon: number): void {
+    const due = this.time.elapsed() + soon;
+    for (const entry of this.sent) {
+      if (feed === undefined || entry.command.feed === feed) entry.due = Math.min(entry.due, due);
+    }
     this.process();
   }
 

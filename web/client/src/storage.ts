@@ -35,8 +35,8 @@ export interface Changes {
 export interface Storage {
   load(): Promise<Stored>;
   /**
-   * All of it, or nothing, after all that was to be written before. A checkpoint with a lower sequence than the one that is kept, of the same epoch, is
-   * passed over: another tab knows more.
+   * All of it, or nothing, after all that was to be written before. A checkpoint with a lower sequence than the one
+   * that is kept, of the same epoch, is passed over: another tab knows more.
    */
   write(changes: Changes): Promise<void>;
   close(): void;

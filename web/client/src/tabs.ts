@@ -10,9 +10,10 @@ import type { Command, Confirmation } from "./command";
 export type TabMessage =
   | { kind: "added"; commands: Command[]; where: "stored" | "unstored" }
   | { kind: "accepted"; commandId: string }
-  | { kind: "confirmed"; confirmation: Confirmation }
-  | Refusal
-  | { kind: "removed"; commandIds: string[] };
+  | Outcome;
+
+/** What became of a command. Whoever is told of a command whose outcome they know tells that. */
+export type Outcome = { kind: "confirmed"; confirmation: Confirmation } | Refusal;
 
 /** Why a command has ended without being carried out. */
 export interface Refusal {

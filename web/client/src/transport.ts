@@ -2,6 +2,7 @@
 
 import type {
   Action,
+  Epoch,
   Event,
   Feed,
   Ping,
@@ -22,6 +23,8 @@ export type ClientMessage = Action | Subscribe | Unsubscribe | Sync | RefreshTok
 export interface Snapshot {
   type: "snapshot";
   feed: Feed;
+  epoch: Epoch;
+  /** The number of the last event in it. */
   sequence_number: SequenceNumber;
   state: unknown;
 }
@@ -64,7 +67,7 @@ const FIELDS: Record<ServerMessage["type"], string> = {
   error: "code message",
   subscribed: "feed epoch current_sequence",
   sync_batch: "feed events current_sequence",
-  snapshot: "feed sequence_number",
+  snapshot: "feed epoch sequence_number",
   resync: "feed",
 };
 

@@ -3,7 +3,7 @@
 import { expect, test, vi } from "vitest";
 import { Closed, type Command, GaveUp, Rejected } from "../src";
 import { Mint } from "../src/command";
-import { actionOf } from "../src/delivery";
+import type { TabMessage } from "../src/tabs";
 import { event, Hand, Scene } from "./support/scene";
 import { Browser, intent, type List, quiet } from "./support/simulation";
 
@@ -376,25 +376,58 @@ test("whoever waits hears that the client was closed, and the click is kept", as
   expect((await scene.storage.load()).commands).toEqual([sent.command]);
 });
 
-test("a tab that did not hear how a command was settled asks", async () => {
+test("a tab that knows how a command has ended says so to one that does not", async () => {
   const scene = new Scene();
-  scene.server.closed.add("list-a");
-  const command: Command = { ...intent("list-a", "append"), commandId: "x", createdAt: scene.clock.now() };
-  scene.server.take(actionOf(command), "alice");
   const browser = new Browser(scene.clock, scene.dice);
-  // Another tab sends; this one hears only that something was there, and that it is gone.
-  const sending = browser.open("", () => {});
-  sending.stand(() => {});
-  const client = scene.client({ tabs: browser.open, transports: [new Hand().open] });
-  const settled: string[] = [];
-  client.onSettled(({ outcome }) => settled.push(outcome));
+  const client = scene.client({ tabs: browser.open });
   await scene.clock.pass(100);
-  sending.tell({ kind: "added", commands: [command], where: "stored" });
+  scene.server.closed.add("list-b");
+  const commands = ["list-a", "list-b"].map((feed) => client.send(intent(feed, "append")).command);
+  await scene.clock.pass(5_000);
+  expect(client.status.pending).toBe(0);
+  // One that has read them in the storage just before they were settled.
+  const heard: TabMessage[] = [];
+  browser.open("", (message) => heard.push(message)).tell({ kind: "added", commands, where: "stored" });
   await scene.clock.pass(100);
-  expect([settled, client.status.pending]).toEqual([[], 1]);
-  sending.tell({ kind: "removed", commandIds: ["x"] });
+  expect(heard).toMatchObject([
+    { kind: "confirmed", confirmation: { commandId: commands[0]?.commandId, sequenceNumbers: [1] } },
+    { kind: "rejected", commandId: commands[1]?.commandId, code: "closed" },
+  ]);
+  expect(client.status.pending).toBe(0);
+});
+
+test("a client that begins is connecting, and may send before it is connected", async () => {
+  const scene = new Scene();
+  const states: string[] = [];
+  const client = scene.client({ transports: [new Hand("hangs").open] });
+  client.onStatus(({ connection }) => states.push(connection));
+  expect(client.status.connection).toBe("connecting");
+  const { accepted } = client.send(intent("list-a", "append"));
   await scene.clock.pass(1_000);
-  expect([settled, client.status.pending]).toEqual([["rejected"], 0]);
+  await accepted;
+  expect(new Set(states)).toEqual(new Set(["connecting"]));
+});
+
+test("two users, tenants or servers never share an outbox, whatever is in their names", () => {
+  const scene = new Scene();
+  const names = [
+    { tenant: "a:b", user: "c" },
+    { tenant: "a", user: "b:c" },
+    { url: "http://server:a", tenant: "b", user: "c" },
+    { user: ":a:b:c" },
+  ].map((options) => {
+    let name = "";
+    const tabs = new Browser(scene.clock, scene.dice);
+    scene.client({
+      ...options,
+      tabs: (own, hear) => {
+        name = own;
+        return tabs.open(own, hear);
+      },
+    });
+    return name;
+  });
+  expect(new Set(names).size).toBe(names.length);
 });
 
 test("what another tab has sent is accepted here too, and said once", async () => {

@@ -129,20 +129,131 @@ test("the events of a batch are taken, and a hole in it is filled", async () => 
   expect(server.sent.at(-1)).toMatchObject({ type: "subscribe", last_sequence: 2 });
 });
 
-test("a snapshot stands for what was before it, if the model can take it", async () => {
-  const model = { ...lists, snapshot: (state: unknown) => ({ items: (state as { all: string[] }).all }) };
-  const { list, server } = await following({ model });
+const snapshot = (sequence_number: number, all: string[], epoch = "e"): ServerMessage => {
+  return { type: "snapshot", feed: "list-a", epoch, sequence_number, state: { all } };
+};
+
+test("a snapshot stands for what was before it", async () => {
+  const { list, server } = await following();
   server.subscribed(3);
-  server.tell({ type: "snapshot", feed: "list-a", sequence_number: 2, state: { all: ["a", "b"] } });
+  server.tell(snapshot(2, ["a", "b"]));
   expect(list.state.items, "not before its end").toEqual([]);
   server.tell(event(3));
   expect([list.state.items, list.sequence]).toEqual([["a", "b", "item 3"], 3]);
-  server.tell({ type: "snapshot", feed: "list-a", sequence_number: 2, state: { all: ["a", "b"] } });
-  server.tell(event(4));
-  expect(list.sequence, "one that is old is passed over").toBe(4);
-  const { list: other, server: another } = await following();
-  another.tell({ type: "snapshot", feed: "list-a", sequence_number: 2, state: { all: ["a", "b"] } });
-  expect(other.sequence).toBe(0);
+  server.tell(snapshot(2, ["a", "b"]), event(4));
+  expect([list.state.items, list.sequence], "one that is old is passed over").toEqual([
+    ["a", "b", "item 3", "item 4"],
+    4,
+  ]);
+});
+
+test("what follows a snapshot follows its number, also after a reload", async () => {
+  const { scene, client, server } = await following();
+  server.subscribed(1_000);
+  server.tell(snapshot(1_000, ["a"]));
+  await Promise.all([client.close(), scene.clock.pass(1_000)]);
+  const next = new Hand();
+  const list = scene.client({ transports: [next.open] }).follow<List>("list-a");
+  await scene.clock.pass(100);
+  expect([list.state.items, list.sequence]).toEqual([["a"], 1_000]);
+  expect(next.sent).toEqual([{ type: "subscribe", feed: "list-a", epoch: "e", last_sequence: 1_000 }]);
+});
+
+test("a snapshot takes no click away: the receipts are asked for, and they do", async () => {
+  const { scene, client, list, server, receipt } = await following();
+  const [one, two] = [client.send(intent("list-a", "append")), client.send(intent("list-a", "append"))];
+  await scene.clock.pass(100);
+  server.tell(snapshot(1_000, [one.command.commandId]));
+  const both = [one.command.commandId, two.command.commandId];
+  expect([list.state.items, list.pending.length]).toEqual([both, 2]);
+  server.tell(receipt(one.command, 7));
+  expect([list.state.items, list.pending.length]).toEqual([both, 1]);
+  expect((await one.confirmed).sequenceNumbers).toEqual([7]);
+});
+
+test("… of that feed at once, and not after the while in which it would be sent again anyway", async () => {
+  const scene = new Scene();
+  const server = new Hand();
+  const posts: string[] = [];
+  const fetch: typeof globalThis.fetch = async (_, init) => {
+    posts.push(JSON.parse(String(init?.body)).feed);
+    return new Response(null, { status: 202 });
+  };
+  const client = scene.client({ transports: [server.open], fetch });
+  client.follow<List>("list-a");
+  await scene.clock.pass(2_000);
+  for (const feed of ["list-a", "list-b"]) client.send(intent(feed, "append"));
+  await scene.clock.pass(1_000);
+  expect(posts).toEqual(["list-a", "list-b"]);
+  server.subscribed(9);
+  server.tell(snapshot(9, []));
+  await scene.clock.pass(1_000);
+  expect(posts).toEqual(["list-a", "list-b", "list-a"]);
+  server.tell(snapshot(9, []));
+  await scene.clock.pass(1_000);
+  expect(posts.length, "one that is no news asks for nothing").toBe(3);
+});
+
+test("a snapshot of another log, or one that the model cannot take, is asked for again with pauses", async () => {
+  const log = vi.spyOn(console, "error").mockImplementation(() => {});
+  const subscribes = (server: Hand) => server.sent.filter(({ type }) => type === "subscribe").length;
+  const { list, server, scene } = await following();
+  server.tell(event(1), snapshot(9, ["other"], "f"));
+  expect([list.state.items, subscribes(server)]).toEqual([["item 1"], 0]);
+  await scene.clock.pass(1_000);
+  expect([subscribes(server), log.mock.calls.length]).toEqual([1, 0]);
+  const { snapshot: _, ...deaf } = lists;
+  for (const model of [deaf, { ...lists, snapshot: () => JSON.parse("{") }]) {
+    const { list, server, scene } = await following({ model });
+    server.subscribed(9);
+    server.tell(snapshot(9, ["a"]));
+    await scene.clock.pass(1_000);
+    expect([list.state.items, subscribes(server)]).toEqual([[], 1]);
+  }
+  expect(log.mock.calls.length).toBe(2);
+  log.mockRestore();
+});
+
+test("on a stream a snapshot is taken as on a socket", async () => {
+  const { list, client, server, own } = await following({ transport: "sse" });
+  const { command } = client.send(intent("list-a", "append"));
+  server.subscribed(1_001);
+  server.tell(snapshot(1_000, ["a"]));
+  server.tell(own(1_001, command));
+  expect([list.state.items, list.pending]).toEqual([["a", command.commandId], []]);
+});
+
+test("an answer to a question that was asked before the feed was left is nobody's", async () => {
+  const { scene, client, list, server, receipt, batch, syncs } = await following();
+  server.tell(receipt(client.send(intent("list-a", 1)).command));
+  expect(syncs()).toBe(1);
+  list.close();
+  const again = client.follow<List>("list-a");
+  await scene.clock.pass(0);
+  const { command } = client.send(intent("list-a", 2));
+  server.tell(receipt(command));
+  server.tell(batch(0));
+  server.subscribed(0);
+  expect(again.pending.length, "both were answered before this one was decided").toBe(1);
+  expect(syncs()).toBe(2);
+  server.tell(batch(1, event(1, { data: { item: "key 2" } })));
+  expect([again.pending, again.state.items]).toEqual([[], ["key 2"]]);
+});
+
+test("a feed that is refused for good says so to its followers, until it is shown", async () => {
+  const { client, list, server } = await following();
+  const changes: string[] = [];
+  client.onChange((name) => changes.push(name));
+  const other = client.follow<List>("list-b");
+  expect(list.refused).toBeUndefined();
+  changes.length = 0;
+  server.error("not_found", { type: "subscribe", feed: "list-a" });
+  expect(list.refused).toMatchObject({ code: "not_found", message: "" });
+  expect([other.refused, changes]).toEqual([undefined, ["list-a"]]);
+  server.subscribed(0);
+  expect(list.refused).toBeUndefined();
+  server.error("rate_limited", { type: "subscribe", feed: "list-a" }, 3);
+  expect(list.refused, "later is not never").toBeUndefined();
 });
 
 test("a feed that is refused for now is asked for again when the server wants it, any other is not", async () => {

@@ -1,8 +1,7 @@
 // The client in a page: its tabs, its network, and what a browser does to it.
 
 import { afterEach, expect, test, vi } from "vitest";
-import { type Command, DEFAULT_TIMING } from "../src";
-import { actionOf } from "../src/delivery";
+import { DEFAULT_TIMING } from "../src";
 import { openTabs, type TabMessage } from "../src/tabs";
 import { realClock } from "../src/timing";
 import { Tokens } from "../src/token";
@@ -74,14 +73,14 @@ test.each<[("locks" | "channels")[], boolean, boolean]>([
   two.stand(() => gained.push("two"));
   await quiet();
   expect(gained).toEqual(sends ? ["one", "two"] : ["one"]);
-  two.tell({ kind: "removed", commandIds: [] });
+  two.tell({ kind: "accepted", commandId: "x" });
   expect(heard.length).toBe(isHeard ? 1 : 0);
   one.yield();
   await quiet();
   expect(gained).toEqual(["one", "two"]);
   one.close();
   two.close();
-  two.tell({ kind: "removed", commandIds: [] });
+  two.tell({ kind: "accepted", commandId: "x" });
   expect(heard.length).toBe(isHeard ? 1 : 0);
 });
 
@@ -256,47 +255,64 @@ test("a tab without a connection hears from the others how its clicks have ended
   expect(settled).toEqual({ "list-good": "applied", "list-closed": "rejected", "list-bad": "gave-up" });
 });
 
-test("what other tabs have settled is asked for a few at once, while there is a connection", async () => {
+test("a tab that did not hear how its clicks have ended is told when it is back", async () => {
   const scene = new Scene();
-  const commands = Array.from({ length: 300 }, (_, n): Command => {
-    const commandId = `018bcfe5-0000-7000-8000-${String(n).padStart(12, "0")}`;
-    return { ...intent("list-a", "append"), commandId, createdAt: scene.clock.now() };
-  });
-  // One of them is not in the ledger.
-  for (const command of commands.slice(1)) scene.server.take(actionOf(command), "alice");
-  let [asked, open, most, broken] = [0, 0, 0, true];
-  const network = scene.network.fetch("alice");
-  const fetch: typeof globalThis.fetch = async (...args) => {
-    asked += 1;
-    open += 1;
-    most = Math.max(most, open);
-    const answer = broken ? new Response(null, { status: 503 }) : await network(...args);
-    open -= 1;
-    return answer;
-  };
   const browser = new Browser(scene.clock, scene.dice);
-  const sending = browser.open("", () => {});
-  sending.stand(() => {});
-  const hand = new Hand();
-  const client = scene.client({ tabs: browser.open, transports: [hand.open], fetch });
-  const settled: Record<string, number> = {};
-  client.onSettled(({ outcome }) => {
-    settled[outcome] = (settled[outcome] ?? 0) + 1;
+  const network = scene.network.fetch("alice");
+  const fetch: typeof globalThis.fetch = (input, init) =>
+    String(init?.body).includes("list-bad")
+      ? Promise.resolve(Response.json({}, { status: 422 }))
+      : network(input, init);
+  scene.server.closed.add("list-closed");
+  const one = scene.client({ tabs: browser.open, fetch });
+  await scene.clock.pass(100);
+  let frozen = false;
+  const two = scene.client({
+    tabs: (name, hear) => browser.open(name, (message) => frozen || hear(message)),
+    transports: [new Hand().open],
+  });
+  const settled: Record<string, string> = {};
+  two.onSettled(({ outcome, command }) => {
+    settled[command.feed] = outcome;
   });
   await scene.clock.pass(100);
-  sending.tell({ kind: "added", commands, where: "stored" });
-  await scene.clock.pass(100);
-  client.goOffline();
-  sending.tell({ kind: "removed", commandIds: commands.map(({ commandId }) => commandId) });
-  await scene.clock.pass(60_000);
-  expect([asked, client.status.pending]).toEqual([0, 300]);
-  client.goOnline();
+  one.goOffline();
+  two.goOffline();
+  for (const feed of ["list-good", "list-closed", "list-bad"]) two.send(intent(feed, "append"));
+  await scene.clock.pass(1_000);
+  frozen = true;
+  one.goOnline();
   await scene.clock.pass(5_000);
-  expect([client.status.pending, asked]).toEqual([300, 4]);
-  broken = false;
-  await scene.clock.pass(20_000);
-  expect(settled).toEqual({ applied: 299, "gave-up": 1 });
-  expect([client.status.pending, most]).toEqual([0, 4]);
+  expect([one.status, two.status]).toMatchObject([{ pending: 0 }, { pending: 3 }]);
+  frozen = false;
+  two.goOnline();
+  await scene.clock.pass(1_000);
+  expect(settled).toEqual({ "list-good": "applied", "list-closed": "rejected", "list-bad": "gave-up" });
+});
+
+test("… and if nobody knows, whoever sends sends them", async () => {
+  const scene = new Scene();
+  const browser = new Browser(scene.clock, scene.dice);
+  scene.client({ tabs: browser.open });
+  await scene.clock.pass(100);
+  let frozen = true;
+  const two = scene.client({
+    tabs: (name, hear) => {
+      const tabs = browser.open(name, hear);
+      // What it tells now nobody hears.
+      return { ...tabs, tell: (message) => frozen || tabs.tell(message) };
+    },
+    transports: [new Hand().open],
+  });
+  await scene.clock.pass(100);
+  const { confirmed } = two.send(intent("list-a", "append"));
+  await scene.clock.pass(60_000);
+  expect(scene.server.received).toBe(0);
+  frozen = false;
+  two.goOffline();
+  two.goOnline();
+  await scene.clock.pass(1_000);
+  expect(await confirmed).toMatchObject({ outcome: "applied" });
 });
 
 test("a timer never waits for longer than a timer can", () => {
@@ -328,27 +344,4 @@ test("where a socket opens and breaks before anything comes through it, the stre
   socket.events.ended({ code: 1006 });
   await scene.clock.pass(1_000);
   expect(client.status.transport).toBe("sse");
-});
-
-test("only what was here is asked for, and only a server that does not know a command ends it", async () => {
-  const scene = new Scene();
-  const browser = new Browser(scene.clock, scene.dice);
-  const other = browser.open("", () => {});
-  other.stand(() => {});
-  let asked = 0;
-  const fetch = async () => {
-    asked += 1;
-    return new Response("<html>Welcome to the hotel</html>");
-  };
-  const client = scene.client({ tabs: browser.open, transports: [new Hand().open], fetch });
-  await scene.clock.pass(100);
-  client.goOffline();
-  other.tell({ kind: "removed", commandIds: ["never seen"] });
-  const { commandId } = client.send(intent("list-a", "append")).command;
-  await scene.clock.pass(100);
-  expect(Reflect.get(client, "unheard").size).toBe(0);
-  client.goOnline();
-  other.tell({ kind: "removed", commandIds: [commandId] });
-  await scene.clock.pass(5_000);
-  expect([asked, client.status.pending]).toEqual([1, 1]);
 });

@@ -31,6 +31,7 @@ type Step =
   | { do: "pass"; millis: number }
   | { do: "break" }
   | { do: "restore"; share: number }
+  | { do: "compact"; feed: number; share: number }
   | { do: "weather"; lost: number; doubled: number; slow: number }
   | { do: "reload"; tab: number; how: "crash" | "close" }
   | { do: "offline" | "online"; tab: number }
@@ -49,6 +50,10 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 1,
     arbitrary: fc.record({ do: fc.constant("restore" as const), share: fc.constantFrom(0, 0.5, 1) }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({ do: fc.constant("compact" as const), feed, share: fc.constantFrom(0.5, 1) }),
   },
   {
     weight: 2,
@@ -227,6 +232,8 @@ class World {
       case "restore":
         this.server.restore(step.share);
         return this.network.breakLinks();
+      case "compact":
+        return this.server.compact(name, step.share);
       case "weather":
         this.network.weather = step;
         return;

@@ -163,6 +163,20 @@ test("the likes are those of the document", () => {
   expect(likes.evolve(before, closed, "alice")).toEqual({ count: 3, me: false, version: 44 });
 });
 
+test("a snapshot stands for the likes of a target", () => {
+  const snapshot = {
+    type: "snapshot",
+    feed,
+    epoch: "9f1c2e7ab0d34c55a6e8107f3b2d4c91",
+    sequence_number: 1000,
+    state: { likedBy: ["alice", "bob"], closed: false, version: 1000 },
+  };
+  expect(parseMessage(JSON.stringify(snapshot))).toEqual(snapshot);
+  expect(parseMessage(JSON.stringify({ ...snapshot, epoch: undefined }))).toBeUndefined();
+  expect(likes.snapshot?.(snapshot.state, "alice")).toEqual({ count: 2, me: true, version: 1000 });
+  expect(likes.snapshot?.(snapshot.state, "carol")).toEqual({ count: 2, me: false, version: 1000 });
+});
+
 test("a baseline is where the likes of a target stand", async () => {
   const ask = async (path: string) => {
     expect(path).toBe("/api/social/likes/article-1");

@@ -124,3 +124,78 @@ test("a stream without an end of line is not kept for ever", async () => {
   expect(heard.ended).toMatchObject([{ code: 1006 }]);
   expect(sent).toBeGreaterThan(8 << 20);
 });
+
+/** A server that refuses every stream of which it refuses a feed, and sends an event of each feed of any other. */
+async function picky(refuses: (feed: string) => boolean) {
+  const requests: string[][] = [];
+  const heard = await serve((request, response) => {
+    const feeds = new URL(request.url ?? "", "http://server").searchParams.getAll("feed").slice(1);
+    requests.push(feeds);
+    if (feeds.some(refuses)) {
+      response.writeHead(404).end(JSON.stringify({ code: "not_found", detail: "There is no such thing." }));
+      return;
+    }
+    response.writeHead(200).write(": ping\n\n");
+    for (const feed of feeds) response.write(`data: ${event(feed, 1)}\n\n`);
+  });
+  await until("the first", () => heard.opened === 1);
+  const follow = (...feeds: string[]) => {
+    for (const feed of feeds) heard.link.send({ type: "subscribe", feed });
+  };
+  const feedsOf = (type: "event" | "error") => {
+    const feeds = heard.messages.map((message) => {
+      if (message.type === "event") return type === "event" && message.feed;
+      return message.type === "error" && type === "error" && message.original_action?.feed;
+    });
+    return [...new Set(feeds.filter(Boolean))].sort();
+  };
+  return { requests, heard, follow, feedsOf };
+}
+
+test("a feed that is refused is told as an error, and the others are heard", async () => {
+  const { requests, heard, follow, feedsOf } = await picky((feed) => feed.startsWith("secret"));
+  const names = Array.from({ length: 40 }, (_, n) => `like-${n}`).sort();
+  follow(...names.slice(0, 20), "secret-1", ...names.slice(20), "secret-2");
+  await until("all", () => feedsOf("event").length === 40);
+  expect(feedsOf("error")).toEqual(["secret-1", "secret-2"]);
+  expect(heard.messages.filter(({ type }) => type === "error")).toHaveLength(2);
+  expect(heard.messages.find(({ type }) => type === "error")).toEqual({
+    type: "error",
+    code: "not_found",
+    message: "There is no such thing.",
+    original_action: { type: "subscribe", feed: "secret-1" },
+  });
+  expect([heard.opened, heard.ended]).toEqual([1, []]);
+  expect(requests.length, "by halves, and not one by one").toBeLessThan(20);
+  expect(requests.at(-1)?.toSorted()).toEqual(names);
+  const before = requests.length;
+  follow("like-last");
+  await until("the last", () => feedsOf("event").length === 41);
+  expect(requests.length, "it is not asked for again").toBe(before + 1);
+});
+
+test("a feed that is refused later is found among those that were taken", async () => {
+  let secret = "";
+  const { heard, follow, feedsOf } = await picky((feed) => feed === secret);
+  follow("like-a", "like-b", "like-c");
+  await until("all", () => feedsOf("event").length === 3);
+  secret = "like-b";
+  follow("like-d");
+  await until("the last", () => feedsOf("event").length === 4);
+  expect([feedsOf("error"), heard.ended]).toEqual([["like-b"], []]);
+});
+
+test("what follows a snapshot is asked for from its number on", async () => {
+  const resumed: unknown[] = [];
+  const snapshot = { type: "snapshot", feed: "like-a", epoch: "e", sequence_number: 1_000, state: {} };
+  const heard = await serve((request, response) => {
+    resumed.push(request.headers["last-event-id"]);
+    const first = request.url?.includes("like-a") && resumed.length === 2;
+    response.writeHead(200).write(first ? `data: ${JSON.stringify(snapshot)}\n\n` : ": ping\n\n");
+  });
+  heard.link.send({ type: "subscribe", feed: "like-a" });
+  await until("the snapshot", () => heard.messages.length === 1);
+  heard.link.send({ type: "subscribe", feed: "like-b" });
+  await until("the third", () => resumed.length === 3);
+  expect(resumed).toEqual([undefined, undefined, "e:like-a=1000"]);
+});

@@ -1,13 +1,13 @@
 // Server-sent events, read with `fetch`, which tells the status and can resume several feeds.
+//
+// Invariant: a feed that the server refuses keeps no other from being heard. It refuses all that are asked for
+// together, so that the one is looked for by halves.
 
-import { retryAfter } from "../codes";
-import {
-  type ClientMessage,
-  type Link,
-  type LinkEvents,
-  parseMessage,
-  type ServerMessage,
-} from "../transport";
+import { adviceOnStatus, retryAfter } from "../codes";
+import { refusal } from "../delivery";
+import type { ClientMessage, Ended, Link, LinkEvents, ServerMessage } from "../transport";
+import { parseMessage } from "../transport";
+import type { Code } from "../wire";
 
 /** Feeds that are asked for within so many milliseconds are asked for together. */
 const GATHER = 20;
@@ -31,6 +31,10 @@ interface Cursor {
 class SseLink implements Link {
   readonly transport = "sse";
   private readonly feeds = new Map<string, Cursor>();
+  /** Those that the server has taken, since it last refused some. */
+  private readonly taken = new Set<string>();
+  /** How many of the others are asked for at once: all, unless one is looked for that is refused. */
+  private width = Number.POSITIVE_INFINITY;
   private request: AbortController | undefined;
   private gathering: ReturnType<typeof setTimeout> | undefined;
   private state: "opening" | "open" | "ended" = "opening";
@@ -45,7 +49,7 @@ class SseLink implements Link {
     if (message.type === "subscribe") {
       this.feeds.set(message.feed, { epoch: message.epoch, sequence: message.last_sequence });
     } else if (message.type === "unsubscribe") {
-      this.feeds.delete(message.feed);
+      this.leave(message.feed);
     } else {
       return;
     }
@@ -60,24 +64,26 @@ class SseLink implements Link {
 
   /** Asks for the feeds as they are now, from where each of them is. */
   reopen(): void {
+    clearTimeout(this.gathering);
     this.gathering = undefined;
     this.request?.abort();
     const request = new AbortController();
     this.request = request;
-    this.follow(request.signal).then(
-      (ended) => this.end(request, ended),
-      () => this.end(request, { code: 1006 }),
-    );
+    this.follow(request.signal)
+      .catch(() => ({ code: 1006 }))
+      .then((ended) => {
+        if (this.request !== request || this.state === "ended") return;
+        if (ended === "again") return this.reopen();
+        this.close();
+        this.events.ended(ended);
+      });
   }
 
-  private end(request: AbortController, ended: { code: number; retryAfter?: number | undefined }): void {
-    if (this.request !== request || this.state === "ended") return;
-    this.close();
-    this.events.ended(ended);
-  }
-
-  private async follow(signal: AbortSignal) {
-    const query = ["commands-me", ...this.feeds.keys()].map((feed) => `feed=${encodeURIComponent(feed)}`);
+  /** Asks, and listens. Answers how that has ended; `again`: with other feeds it may go on. */
+  private async follow(signal: AbortSignal): Promise<Ended | "again"> {
+    const others = [...this.feeds.keys()].filter((feed) => !this.taken.has(feed));
+    const tried = others.slice(0, this.width);
+    const query = ["commands-me", ...this.taken, ...tried].map((feed) => `feed=${encodeURIComponent(feed)}`);
     const resume = this.lastEventId();
     const headers = {
       Accept: "text/event-stream",
@@ -89,12 +95,22 @@ class SseLink implements Link {
       signal,
       cache: "no-store",
     });
+    const { status, statusText } = response;
     if (!response.ok || !response.body) {
-      return {
-        code: closeCode(response.status),
-        retryAfter: retryAfter(response.headers.get("Retry-After")),
-      };
+      if (adviceOnStatus(status) === "give_up" && this.feeds.size > 0) {
+        const text = await response.text();
+        if (!signal.aborted) this.refused(tried, refusal({ status, statusText, text }));
+        return "again";
+      }
+      return { code: closeCode(status), retryAfter: retryAfter(response.headers.get("Retry-After")) };
     }
+    for (const feed of tried) this.taken.add(feed);
+    if (tried.length < others.length) {
+      // It is among as many that come next, or one more.
+      this.width = (tried.length + 1) >> 1;
+      return "again";
+    }
+    this.width = Number.POSITIVE_INFINITY;
     if (this.state === "opening") {
       this.state = "open";
       this.events.opened();
@@ -111,13 +127,37 @@ class SseLink implements Link {
     }
   }
 
+  /** One of these is not for this user; at first it may also be one that was. */
+  private refused(tried: string[], { code, message }: ReturnType<typeof refusal>): void {
+    const among = this.width === Number.POSITIVE_INFINITY ? [...this.feeds.keys()] : tried;
+    if (among.length > 1) {
+      if (among !== tried) this.taken.clear();
+      this.width = among.length >> 1;
+      return;
+    }
+    this.width = Number.POSITIVE_INFINITY;
+    const [feed] = among;
+    // It was left while it was looked for.
+    if (feed === undefined) return;
+    this.leave(feed);
+    const original_action = { type: "subscribe", feed };
+    this.events.messages([{ type: "error", code: code as Code, message, original_action }]);
+  }
+
+  private leave(feed: string): void {
+    this.feeds.delete(feed);
+    this.taken.delete(feed);
+  }
+
   private take(blocks: string[]): void {
     const messages: ServerMessage[] = [];
     for (const block of blocks) {
       const data = block.split("\n").find((line) => line.startsWith("data: "));
       const message = data && parseMessage(data.slice("data: ".length));
       if (!message) continue;
-      if (message.type === "event") this.passed(message.feed, message.epoch, message.sequence_number);
+      if (message.type === "event" || message.type === "snapshot") {
+        this.passed(message.feed, message.epoch, message.sequence_number);
+      }
       if (message.type === "resync") this.passed(message.feed);
       messages.push(message);
     }
@@ -145,6 +185,5 @@ class SseLink implements Link {
 /** The close code that a socket would have had. */
 function closeCode(status: number): number {
   if (status === 401) return 4401;
-  // One feed that this user may not follow must not end the others for good.
   return status === 429 ? 4429 : 4503;
 }

@@ -8,7 +8,7 @@ import type { Model } from "../../src/model";
 import type { Changes, Storage, Stored } from "../../src/storage";
 import type { OpenTabs, TabMessage } from "../../src/tabs";
 import type { Clock } from "../../src/timing";
-import type { ClientMessage, LinkEvents, OpenLink, ServerMessage } from "../../src/transport";
+import type { ClientMessage, LinkEvents, OpenLink, ServerMessage, Snapshot } from "../../src/transport";
 import type { Action, Event, Receipt } from "../../src/wire";
 
 export const EPOCH = "epoch-1";
@@ -92,6 +92,8 @@ export function dice(seed: number): () => number {
 
 export interface List {
   items: string[];
+  /** How many of them came with a snapshot. */
+  jumped?: number;
 }
 
 function added(state: List, type: string, id: string, key: unknown): List {
@@ -104,8 +106,16 @@ function added(state: List, type: string, id: string, key: unknown): List {
 export const lists: Model<List> = {
   category: "list",
   initial: { items: [] },
-  evolve: (state, { data }) => ({ items: [...state.items, String(data.item)] }),
-  predict: (state, { type, commandId, data }) => added(state, type, commandId, (data as { key: number }).key),
+  evolve: (state, { data }) => ({ ...state, items: [...state.items, String(data.item)] }),
+  predict: (state, { type, commandId, data }) => {
+    // What a snapshot contains already must not be shown twice; nothing else is looked at so kindly.
+    if (state.items.slice(0, state.jumped ?? 0).includes(commandId)) return state;
+    return { ...state, ...added(state, type, commandId, (data as { key: number }).key) };
+  },
+  snapshot: (state) => {
+    const { all } = state as { all: string[] };
+    return { items: all, jumped: all.length };
+  },
 };
 
 interface ServerLink {
@@ -122,12 +132,39 @@ export class Server {
   epoch = EPOCH;
   /** The logs that were, before older copies took their place. */
   readonly old: Map<string, Event[]>[] = [];
+  /** Of each log the number of events that were dropped: a snapshot stands for them. */
+  private readonly dropped = new Map<string, number>();
   /** How many commands came, repeated ones too. */
   received = 0;
   private position = 0;
 
   items(feed: string, sequence = Number.POSITIVE_INFINITY): string[] {
     return (this.logs.get(feed) ?? []).slice(0, sequence).map(({ data }) => String(data.item));
+  }
+
+  /** Drops so large a share of the events of a log. */
+  compact(feed: string, share: number): void {
+    const log = this.logs.get(feed) ?? [];
+    let cut = Math.floor(log.length * share);
+    // A baseline stands between two commands.
+    while (cut > 0 && log[cut]?.command_id === log[cut - 1]?.command_id) cut -= 1;
+    this.dropped.set(feed, Math.max(cut, this.dropped.get(feed) ?? 0));
+  }
+
+  /** What comes after an event, from a snapshot if some of it was dropped. */
+  private after(feed: string, last: number): { snapshot: Snapshot[]; events: Event[] } {
+    const log = this.logs.get(feed) ?? [];
+    const dropped = this.dropped.get(feed) ?? 0;
+    if (last >= dropped) return { snapshot: [], events: log.slice(last) };
+    const state = { all: this.items(feed, dropped) };
+    const snapshot: Snapshot = {
+      type: "snapshot",
+      feed,
+      epoch: this.epoch,
+      sequence_number: dropped,
+      state,
+    };
+    return { snapshot: [snapshot], events: log.slice(dropped) };
   }
 
   /** An older copy of each log, of so large a share of its events, stands in its place. */
@@ -144,6 +181,7 @@ export class Server {
         feed,
         copy.filter(({ command_id }) => command_id !== cut),
       );
+      if ((this.logs.get(feed)?.length ?? 0) < (this.dropped.get(feed) ?? 0)) this.dropped.delete(feed);
     }
     const kept = new Set([...this.logs.values()].flat().map(({ command_id }) => command_id));
     for (const id of this.ledger.keys()) if (!kept.has(id)) this.ledger.delete(id);
@@ -185,7 +223,8 @@ export class Server {
           epoch: this.epoch,
           current_sequence: log.length,
         };
-        link.tell([subscribed, ...log.slice(last)]);
+        const { snapshot, events } = this.after(feed, last);
+        link.tell([subscribed, ...snapshot, ...events]);
         break;
       }
       case "unsubscribe":
@@ -193,9 +232,10 @@ export class Server {
         break;
       case "sync": {
         const log = this.logs.get(message.feed) ?? [];
-        const events = log.slice(message.last_sequence ?? 0);
         const { feed } = message;
-        link.tell([{ type: "sync_batch", feed, events, current_sequence: log.length, has_more: false }]);
+        const { snapshot, events } = this.after(feed, message.last_sequence ?? 0);
+        const current_sequence = log.length;
+        link.tell([...snapshot, { type: "sync_batch", feed, events, current_sequence, has_more: false }]);
         break;
       }
       case "ping":
