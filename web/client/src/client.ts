@@ -425,11 +425,16 @@ export class Client {
   private error(error: WireError): void {
     if (error.code === "token_expired") this.connection.renewToken();
     this.socket.error(error);
-    const { type, feed } = error.original_action ?? {};
+    const { code, message, original_action } = error;
+    const { type, feed } = original_action ?? {};
     if (type !== "subscribe" && type !== "sync") return;
     // A feed that this user may not follow is not asked for again before the next connection.
-    const again = advice(error.code) === "retry";
-    this.feeds.refused(feed as string, error, again ? (retryAfter(error.retry_after) ?? 0) : undefined);
+    const again = advice(code) === "retry";
+    this.feeds.refused(
+      feed as string,
+      { code, message },
+      again ? (retryAfter(error.retry_after) ?? 0) : undefined,
+    );
   }
 
   // --- events, receipts and what they settle

@@ -248,7 +248,7 @@ test("a feed that is refused for good says so to its followers, until it is show
   expect(list.refused).toBeUndefined();
   changes.length = 0;
   server.error("not_found", { type: "subscribe", feed: "list-a" });
-  expect(list.refused).toMatchObject({ code: "not_found", message: "" });
+  expect(list.refused).toEqual({ code: "not_found", message: "" });
   expect([other.refused, changes]).toEqual([undefined, ["list-a"]]);
   server.subscribed(0);
   expect(list.refused).toBeUndefined();

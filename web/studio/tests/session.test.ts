@@ -8,6 +8,8 @@ let log: string[];
 let outboxes: Map<string, Command[]>;
 /** Whether outboxes can be written. */
 let disk: "sound" | "full";
+/** What other tabs do when an outbox has been read or written. */
+let meanwhile: () => void;
 /** Ends the closing of a client. */
 let closed: (() => void)[];
 
@@ -28,6 +30,10 @@ vi.mock("@sillage/client", () => {
       this.state({ connection: "needs-sign-in" });
     }
 
+    pending() {
+      return (outboxes.get(this.options.storage.name) ?? []).map((command) => ({ command }));
+    }
+
     async close() {
       await new Promise<void>((resolve) => closed.push(resolve));
       log.push(`close ${this.options.user}`);
@@ -37,14 +43,17 @@ vi.mock("@sillage/client", () => {
     constructor(readonly name: string) {}
 
     async load() {
-      return { commands: outboxes.get(this.name) ?? [] };
+      const commands = outboxes.get(this.name) ?? [];
+      meanwhile();
+      return { commands };
     }
 
-    async write({ put }: { put: Command[] }) {
+    async write({ put, remove }: { put: Command[]; remove: string[] }) {
       if (disk === "full") throw new Error("full");
-      const there = outboxes.get(this.name) ?? [];
-      const others = there.filter(({ commandId }) => put.every((command) => command.commandId !== commandId));
+      const gone = new Set([...remove, ...put.map(({ commandId }) => commandId)]);
+      const others = (outboxes.get(this.name) ?? []).filter(({ commandId }) => !gone.has(commandId));
       outboxes.set(this.name, [...others, ...put]);
+      meanwhile();
     }
 
     close() {}
@@ -76,10 +85,10 @@ beforeEach(() => {
   outboxes = new Map();
   closed = [];
   disk = "sound";
+  meanwhile = () => {};
   vi.stubGlobal("navigator", {});
   vi.stubGlobal("localStorage", memory());
   vi.stubGlobal("sessionStorage", memory());
-  vi.stubGlobal("indexedDB", { deleteDatabase: (name: string) => outboxes.delete(name) });
   const guests = ["guest-1", "guest-2"];
   vi.stubGlobal("fetch", async () => Response.json({ token: tokenOf(guests.shift() ?? "guest-n") }));
 });
@@ -125,7 +134,7 @@ test("a guest who is refused when somebody else is there already is not replaced
   await vi.waitFor(() => expect(closed).toHaveLength(1));
   closed.shift()?.();
   await vi.waitFor(() => expect(user(pages)).toBe("ada"));
-  expect(localStorage.getItem("sillage.former")).toBeNull();
+  expect(outboxes.size).toBe(0);
 });
 
 test("two tenants with one user name have outboxes of their own", async () => {
@@ -149,6 +158,10 @@ test("two tenants with one user name have outboxes of their own", async () => {
   expect(new Set(names).size).toBe(4);
 });
 
+const FORMER = "sillage:former";
+/** The ids of what is in an outbox. */
+const idsIn = (outbox: string) => (outboxes.get(outbox) ?? []).map(({ commandId }) => commandId);
+
 /** A guest with two clicks is refused, and another has come. */
 async function replaced() {
   const pages = await load();
@@ -156,69 +169,125 @@ async function replaced() {
   outboxes.set("sillage:acme:guest-1", [{ commandId: "1" }, { commandId: "2" }]);
   clientOf(pages).refuse();
   await vi.waitFor(() => expect(closed).toHaveLength(1));
+  expect(pages.session.get(), "meanwhile there is nothing to click at").toBeUndefined();
   closed.shift()?.();
-  await vi.waitFor(() => expect(pages.former.get()).toBe(2));
+  await vi.waitFor(() => expect(pages.former.get()).toEqual({ count: 2, last: "fine" }));
   expect(user(pages)).toBe("guest-2");
   return pages;
 }
 
+async function settle(pages: Awaited<ReturnType<typeof load>>, how: "send" | "discard") {
+  const settling = pages.settleFormer(how);
+  if (how === "send") {
+    await vi.waitFor(() => expect(closed).toHaveLength(1));
+    closed.shift()?.();
+  }
+  await settling;
+}
+
 test("what a former guest had not sent keeps its ids when it is sent, and is nowhere else then", async () => {
   const pages = await replaced();
-  const settling = pages.settleFormer("send");
-  await vi.waitFor(() => expect(closed).toHaveLength(1));
-  closed.shift()?.();
-  await settling;
-  expect([...outboxes]).toEqual([["sillage:acme:guest-2", [{ commandId: "1" }, { commandId: "2" }]]]);
-  expect(pages.former.get()).toBeUndefined();
+  expect([idsIn("sillage:acme:guest-1"), idsIn(FORMER)]).toEqual([[], ["1", "2"]]);
+  await settle(pages, "send");
+  expect(idsIn("sillage:acme:guest-2")).toEqual(["1", "2"]);
+  expect([pages.former.get(), idsIn(FORMER)]).toEqual([undefined, []]);
   // The client has read them.
   expect(log.slice(-2)).toEqual(["close guest-2", "open guest-2"]);
-  expect(localStorage.getItem("sillage.former")).toBeNull();
 });
 
-test("what cannot be kept elsewhere stays where it is, and can be tried again", async () => {
+test("what a former guest had not sent is thrown away only if somebody says so", async () => {
+  const pages = await replaced();
+  const again = await load();
+  await again.begin();
+  expect(again.former.get()).toEqual({ count: 2, last: "fine" });
+  await settle(again, "discard");
+  expect([again.former.get(), idsIn(FORMER), idsIn("sillage:acme:guest-2")]).toEqual([undefined, [], []]);
+  // The other tab still shows them, and finds nothing more to send.
+  await settle(pages, "send");
+  expect(idsIn("sillage:acme:guest-2")).toEqual([]);
+});
+
+test.each(["send", "discard"] as const)("what another tab sets aside meanwhile stays: %s", async (how) => {
+  const pages = await replaced();
+  meanwhile = () => {
+    meanwhile = () => {};
+    outboxes.set(FORMER, [...(outboxes.get(FORMER) ?? []), { commandId: "3" }]);
+  };
+  await settle(pages, how);
+  expect(idsIn(FORMER)).toEqual(["3"]);
+  const again = await load();
+  await again.begin();
+  expect(again.former.get()).toEqual({ count: 1, last: "fine" });
+});
+
+test("a tab that begins takes nothing of what another sets aside at that moment", async () => {
+  const pages = await load();
+  meanwhile = () => {
+    meanwhile = () => {};
+    outboxes.set(FORMER, [{ commandId: "3" }]);
+  };
+  await pages.begin();
+  expect(idsIn(FORMER)).toEqual(["3"]);
+});
+
+test("what cannot be kept elsewhere stays where it is, is said to have failed, and can be tried again", async () => {
   const pages = await replaced();
   disk = "full";
-  await expect(pages.settleFormer("send")).rejects.toThrow("full");
-  expect(outboxes.get("sillage:acme:guest-1")).toHaveLength(2);
-  expect(pages.former.get()).toBe(2);
+  for (const how of ["send", "discard"] as const) {
+    await pages.settleFormer(how);
+    expect(pages.former.get()).toEqual({ count: 2, last: "failed" });
+    expect(idsIn(FORMER)).toEqual(["1", "2"]);
+  }
 
   // After a reload, and after an end of the page between the two steps.
   disk = "sound";
   outboxes.set("sillage:acme:guest-2", [{ commandId: "1" }]);
   const again = await load();
   await again.begin();
-  expect(again.former.get()).toBe(2);
+  expect(again.former.get()).toEqual({ count: 2, last: "fine" });
   closed = [];
-  const settling = again.settleFormer("send");
+  await settle(again, "send");
+  expect(idsIn("sillage:acme:guest-2")).toEqual(["1", "2"]);
+});
+
+test("what cannot be set aside is lost only with the page", async () => {
+  disk = "full";
+  const pages = await replaced();
+  expect(idsIn(FORMER)).toEqual([]);
+  disk = "sound";
+  await settle(pages, "send");
+  expect(idsIn("sillage:acme:guest-2")).toEqual(["1", "2"]);
+  expect(pages.former.get()).toBeUndefined();
+  // The next one has left nothing.
+  outboxes.clear();
+  const guest = pages.session.get()?.identity;
+  if (guest) void pages.replaceGuest(guest);
   await vi.waitFor(() => expect(closed).toHaveLength(1));
   closed.shift()?.();
-  await settling;
-  expect(outboxes.get("sillage:acme:guest-2")).toEqual([{ commandId: "1" }, { commandId: "2" }]);
+  await vi.waitFor(() => expect(pages.former.get()).toEqual({ count: 0, last: "fine" }));
 });
 
-test("a guest who was to be replaced, but is still there, is not offered their own clicks", async () => {
-  const pages = await load();
-  await pages.begin();
-  outboxes.set("sillage:acme:guest-1", [{ commandId: "1" }]);
-  localStorage.setItem("sillage.former", "sillage:acme:guest-1");
-  const again = await load();
-  await again.begin();
-  expect(user(again)).toBe("guest-1");
-  expect(again.former.get()).toBeUndefined();
-  expect(outboxes.get("sillage:acme:guest-1")).toHaveLength(1);
-});
-
-test("the names of former guests are bounded, and the oldest outbox goes with its name", async () => {
-  const names = Array.from({ length: 16 }, (_, n) => `sillage:acme:old-${n}`);
-  for (const name of names) outboxes.set(name, [{ commandId: name }]);
-  localStorage.setItem("sillage.former", names.join(" "));
+test("a guest who has left nothing is only told of", async () => {
   const pages = await load();
   await pages.begin();
   clientOf(pages).refuse();
   await vi.waitFor(() => expect(closed).toHaveLength(1));
   closed.shift()?.();
-  await vi.waitFor(() => expect(user(pages)).toBe("guest-2"));
-  const kept = localStorage.getItem("sillage.former")?.split(" ");
-  expect(kept).toEqual([...names.slice(1), "sillage:acme:guest-1"]);
-  expect(outboxes.has("sillage:acme:old-0")).toBe(false);
+  await vi.waitFor(() => expect(pages.former.get()).toEqual({ count: 0, last: "fine" }));
+  disk = "full";
+  await pages.settleFormer("discard");
+  expect(pages.former.get()).toBeUndefined();
+});
+
+test("who signs in while a guest is replaced stays", async () => {
+  const pages = await load();
+  await pages.begin();
+  outboxes.set("sillage:acme:guest-1", [{ commandId: "1" }]);
+  clientOf(pages).refuse();
+  await vi.waitFor(() => expect(closed).toHaveLength(1));
+  pages.signIn(tokenOf("ada"));
+  closed.shift()?.();
+  await vi.waitFor(() => expect(user(pages)).toBe("ada"));
+  await vi.waitFor(() => expect(pages.former.get()?.count).toBe(1));
+  expect([user(pages), idsIn(FORMER)]).toEqual(["ada", ["1"]]);
 });

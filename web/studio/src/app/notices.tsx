@@ -26,9 +26,10 @@ export function Notices() {
 function FormerGuest() {
   const { notices } = useText();
   const format = useFormat();
-  const count = useValue(former);
+  const left = useValue(former);
   const isGuest = useValue(session)?.identity.kind === "guest";
-  if (count === undefined || (count === 0 && !isGuest)) return null;
+  if (!left || (left.count === 0 && !isGuest)) return null;
+  const { count, last } = left;
   const settle = (how: "send" | "discard") => () => void settleFormer(how);
   const actions =
     count === 0 ? (
@@ -43,7 +44,8 @@ function FormerGuest() {
     );
   return (
     <Notice tone="accent" actions={actions}>
-      {isGuest && notices.replaced} {count > 0 && notices.left(format.number(count), count)}
+      {isGuest && notices.replaced} {count > 0 && notices.left(format.number(count), count)}{" "}
+      {last === "failed" && <strong>{notices.notSettled}</strong>}
     </Notice>
   );
 }

@@ -1,12 +1,12 @@
 // Whose pages these are: one identity, one client, one store.
 //
 // Invariant: at most one client is open in a tab. What somebody has not sent stays in an outbox of their own when
-// another takes their place; a guest whose token is no longer taken is named until somebody has decided about them.
+// another takes their place; what a guest has left whose token is no longer taken is set aside until somebody has
+// decided about it.
 
 import { Client, type Command, IndexedDbStorage } from "@sillage/client";
 import { likes } from "@sillage/client/likes";
 import { arrive, forget, guestInsteadOf, type Identity, identityOf, remember } from "./identity";
-import { keep, recall } from "./keep";
 import { allowed, chooseNetwork, type Network, network } from "./offline";
 import { makeStore, type Store } from "./store";
 import { Value } from "./value";
@@ -22,17 +22,27 @@ export interface Session {
 /** How far this tab has come in being somebody. */
 export type Arrival = "arriving" | "unreachable" | "arrived";
 
+/** What former guests have left. */
+export interface Former {
+  /** How many of their clicks are not settled. */
+  count: number;
+  /** How the last try to do something about them went. */
+  last: "fine" | "failed";
+}
+
 export const session = new Value<Session | undefined>(undefined);
 export const arrival = new Value<Arrival>("arriving");
-/** How many clicks former guests had not settled; nothing if nobody has to decide about them. */
-export const former = new Value<number | undefined>(undefined);
+/** Nothing if nobody has to decide about what former guests have left. */
+export const former = new Value<Former | undefined>(undefined);
 
 /** The shortest and the longest pause before a server without an answer is asked again, in milliseconds. */
 const PAUSE = { first: 1_000, longest: 30_000 };
 /** A guest who is refused so soon after the one before is not replaced: that would go on for ever. */
 const GUEST_STAYS = 30_000;
-/** The most former guests that are named. Each has stayed for a day, and no click is sent after a week. */
-const MAX_FORMER = 16;
+/** Where the clicks of former guests are, until somebody has decided about them. No outbox has this name. */
+const FORMER = "sillage:former";
+/** How long a storage is waited for, in milliseconds. */
+const PATIENCE = 10_000;
 
 let replacedAt = Number.NEGATIVE_INFINITY;
 let visits = 0;
@@ -40,13 +50,14 @@ let visits = 0;
 let latest: Identity | undefined;
 /** The end of the last change of who this tab is. */
 let entering: Promise<void> = Promise.resolve();
+/** What should be in `FORMER`, but could not be kept there. It is lost only if the page ends. */
+let unkept: Command[] = [];
 
 /** Becomes who this tab was before, or a guest. */
 export async function begin(): Promise<void> {
   await become(arrive);
-  const left = await leftByFormer();
-  if (left?.length === 0) await settleFormer("discard");
-  else former.set(left?.length);
+  const { length: count } = await leftByFormer().catch(() => unkept);
+  if (count > 0) former.set({ count, last: "fine" });
 }
 
 /** Becomes the owner of a token. Answers whether it is one. */
@@ -76,10 +87,13 @@ export function setNetwork(chosen: Network): void {
 export async function replaceGuest(refused: Identity): Promise<void> {
   if (latest !== refused) return;
   replacedAt = performance.now();
-  // Before there is another, so that no end of the page in between leaves clicks that nobody names.
-  nameFormer(outboxOf(refused));
-  await become(() => guestInsteadOf(refused.token));
-  former.set((await leftByFormer())?.length);
+  arrival.set("arriving");
+  // Before there is another, so that no end of the page in between loses a click.
+  entering = entering.then(async () => setAside(refused, await leave()));
+  await entering;
+  if (latest === refused) await become(() => guestInsteadOf(refused.token));
+  const { length: count } = await leftByFormer().catch(() => unkept);
+  former.set({ count, last: "fine" });
 }
 
 /**
@@ -87,15 +101,20 @@ export async function replaceGuest(refused: Identity): Promise<void> {
  * ids: if the page ends on the way, this can be done again, and each counts once.
  */
 export async function settleFormer(how: "send" | "discard"): Promise<void> {
-  const left = await leftByFormer();
   const me = session.get()?.identity;
-  if (!left || !me) return;
-  if (how === "send") {
-    const storage = new IndexedDbStorage(outboxOf(me));
-    await storage.write({ put: left, remove: [], checkpoints: [] }).finally(() => storage.close());
+  const shown = former.get();
+  if (!me || !shown) return;
+  try {
+    // Only what is read here is taken away: another tab may set more aside meanwhile.
+    const left = shown.count > 0 ? await leftByFormer() : [];
+    if (how === "send") await change(outboxOf(me), left, []);
+    const ids = idsOf(left);
+    await change(FORMER, [], ids);
+    unkept = unkept.filter(({ commandId }) => !ids.includes(commandId));
+  } catch {
+    former.set({ ...shown, last: "failed" });
+    return;
   }
-  for (const outbox of formerOutboxes()) indexedDB.deleteDatabase(outbox);
-  keep("browser", "former", undefined);
   former.set(undefined);
   // The client reads its outbox when it is opened.
   if (how === "send" && latest === me) await enter(me);
@@ -108,17 +127,24 @@ async function become(ask: () => Promise<Identity>): Promise<void> {
   if (latest === before) await enter(identity);
 }
 
-/** Becomes somebody, one change after the other. Meanwhile there is nothing to click at: no click is lost. */
+/** Becomes somebody, one change after the other. */
 function enter(identity: Identity): Promise<void> {
   latest = identity;
   entering = entering.then(async () => {
-    const leaving = session.get()?.client;
-    session.set(undefined);
-    // What was just clicked must be in the storage before somebody reads it from there.
-    await leaving?.close();
+    await leave();
     if (latest === identity) open(identity);
   });
   return entering;
+}
+
+/** Whoever this was leaves, and there is nothing to click at: no click is lost. Answers what they have not settled. */
+async function leave(): Promise<Command[]> {
+  const leaving = session.get()?.client;
+  session.set(undefined);
+  const left = leaving?.pending().map(({ command }) => command) ?? [];
+  // What was just clicked must be in the storage before somebody reads it from there.
+  await leaving?.close();
+  return left;
 }
 
 function open(identity: Identity): void {
@@ -137,29 +163,39 @@ function open(identity: Identity): void {
   arrival.set("arrived");
 }
 
-/** What former guests have not settled; nothing if that cannot be read, and then nothing of it is thrown away. */
-async function leftByFormer(): Promise<Command[] | undefined> {
-  const commands: Command[] = [];
-  for (const outbox of formerOutboxes()) {
-    const storage = new IndexedDbStorage(outbox);
-    const stored = await storage.load().catch(() => undefined);
-    storage.close();
-    if (!stored) return undefined;
-    commands.push(...stored.commands);
+/** Moves what a guest has left from their outbox to the place where it waits. */
+async function setAside(guest: Identity, left: Command[]): Promise<void> {
+  try {
+    await change(FORMER, left, []);
+    await change(outboxOf(guest), [], idsOf(left));
+  } catch {
+    unkept = [...unkept, ...left];
   }
-  return commands;
 }
 
-/** The outboxes of former guests. Whoever is still there is not among them, even if they were to be replaced. */
-function formerOutboxes(): string[] {
-  const named = recall("browser", "former")?.split(" ") ?? [];
-  return named.filter((outbox) => !latest || outbox !== outboxOf(latest));
+/** What former guests have not settled. Rejects if that cannot be read. */
+async function leftByFormer(): Promise<Command[]> {
+  const { commands } = await within(FORMER, (storage) => storage.load());
+  const ids = new Set(idsOf(commands));
+  return [...commands, ...unkept.filter(({ commandId }) => !ids.has(commandId))];
 }
 
-function nameFormer(outbox: string): void {
-  const named = [...new Set([...formerOutboxes(), outbox])];
-  for (const old of named.splice(0, named.length - MAX_FORMER)) indexedDB.deleteDatabase(old);
-  keep("browser", "former", named.join(" "));
+async function change(outbox: string, put: Command[], remove: string[]): Promise<void> {
+  if (put.length + remove.length === 0) return;
+  await within(outbox, (storage) => storage.write({ put, remove, checkpoints: [] }));
+}
+
+/** Does something with an outbox that no client of this tab has open. Rejects also if there is no answer in time. */
+function within<T>(outbox: string, run: (storage: IndexedDbStorage) => Promise<T>): Promise<T> {
+  const storage = new IndexedDbStorage(outbox);
+  const late = new Promise<never>((_, reject) => {
+    setTimeout(() => reject(new Error("no answer")), PATIENCE);
+  });
+  return Promise.race([run(storage), late]).finally(() => storage.close());
+}
+
+function idsOf(commands: Command[]): string[] {
+  return commands.map(({ commandId }) => commandId);
 }
 
 /** The names of tenants and users may hold anything; here no colon and no space is of theirs. */

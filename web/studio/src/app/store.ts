@@ -9,14 +9,16 @@ import { followOutbox, outboxReducer } from "./outbox";
 
 export type ConnectionStatus = Omit<Status, "pending">;
 
+const BEFORE: ConnectionStatus = {
+  connection: "connecting",
+  transport: undefined,
+  sends: false,
+  storage: "ok",
+};
+
 const connection = createSlice({
   name: "connection",
-  initialState: {
-    connection: "connecting",
-    transport: undefined,
-    sends: false,
-    storage: "ok",
-  } as ConnectionStatus,
+  initialState: BEFORE,
   reducers: {
     changed: {
       prepare: prepareAutoBatched<ConnectionStatus>(),
@@ -45,7 +47,12 @@ export type State = ReturnType<Store["getState"]>;
 export const useStudioDispatch = useDispatch.withTypes<Store["dispatch"]>();
 export const useStudioSelector = useSelector.withTypes<State>();
 
-/** How the connection and the storage stand, for whoever is outside the pages that have a session. */
-export function useConnection(store: Store): ConnectionStatus {
-  return useSyncExternalStore(store.subscribe, () => store.getState().connection);
+const never = () => () => {};
+
+/**
+ * How the connection and the storage stand, for whoever is outside the parts that have a session; as they are before
+ * there is any, if there is none.
+ */
+export function useConnection(store: Store | undefined): ConnectionStatus {
+  return useSyncExternalStore(store?.subscribe ?? never, () => store?.getState().connection ?? BEFORE);
 }

@@ -2,6 +2,7 @@ import { type ComponentType, createContext, useContext } from "react";
 import { Provider } from "react-redux";
 import { EmptyState } from "../components/empty-state";
 import { useText } from "./i18n";
+import { network } from "./offline";
 import { type Session, session } from "./session";
 import { useValue } from "./value";
 
@@ -12,7 +13,8 @@ export function withSession(Content: ComponentType): ComponentType {
   return function WithSession() {
     const { session: texts } = useText();
     const current = useValue(session);
-    if (!current) return <EmptyState>{texts.arriving}</EmptyState>;
+    const isOffline = useValue(network) === "offline";
+    if (!current) return <EmptyState>{isOffline ? texts.offline : texts.arriving}</EmptyState>;
     return (
       <SessionContext key={current.visit} value={current}>
         <Provider store={current.store}>

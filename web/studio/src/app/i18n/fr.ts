@@ -22,6 +22,8 @@ export const fr: Dictionary = {
     open: (who) => `Session : ${who}`,
     title: "Votre session",
     arriving: "Connexion en cours…",
+    offline:
+      "Vous travaillez hors ligne et n’êtes encore personne ici. Revenez en ligne, et le serveur fera de vous un invité.",
     unreachable: "Le serveur ne répond pas. Il sera sollicité de nouveau tout seul ; aucun clic n’est perdu.",
     who: "Vous êtes",
     scopes: "Droits :",
@@ -43,6 +45,7 @@ export const fr: Dictionary = {
       `${n} ${many(count, "clic de l’invité précédent n’a jamais été confirmé", "clics de l’invité précédent n’ont jamais été confirmés")}.`,
     sendLeft: "Renvoyer en mon nom",
     discardLeft: "Jeter",
+    notSettled: "Cela vient d’échouer, car ce navigateur ne garde rien pour l’instant. Réessayez.",
     understood: "D’accord",
     refused: "Le serveur n’accepte plus votre jeton. Vos clics sont gardés ici.",
     newToken: "Utiliser un autre jeton",

@@ -1,7 +1,7 @@
 import { useText } from "../../app/i18n";
 import { network } from "../../app/offline";
-import { setNetwork } from "../../app/session";
-import { type ConnectionStatus, useStudioSelector } from "../../app/store";
+import { session, setNetwork } from "../../app/session";
+import { type ConnectionStatus, useConnection } from "../../app/store";
 import { useValue } from "../../app/value";
 import { Badge, type Tone } from "../../components/badge";
 import { Switch } from "../../components/switch";
@@ -16,11 +16,15 @@ const TONES: Record<ConnectionStatus["connection"], Tone> = {
   stopped: "bad",
 };
 
-/** How this tab is connected, which tab sends, and the switch to work offline. */
+/**
+ * How this tab is connected, which tab sends, and the switch to work offline. It is there for nobody, too: whoever
+ * came offline for the first time is nobody until they switch.
+ */
 export function ConnectionBar() {
   const { connection: texts } = useText().likes;
   const chosen = useValue(network);
-  const { connection, transport, sends, storage } = useStudioSelector((state) => state.connection);
+  const current = useValue(session);
+  const { connection, transport, sends, storage } = useConnection(current?.store);
   const state = chosen === "offline" ? "paused" : connection;
   const sender = `${sends ? texts.thisTab : texts.otherTab} ${transport ? texts.transports[transport] : ""}`;
   const { waiting } = texts;
@@ -43,7 +47,7 @@ export function ConnectionBar() {
       >
         <Badge tone={TONES[state]}>{texts.states[state]}</Badge>
       </span>
-      {(storage === "ok" || state === "connected") && <p className={css.hint}>{hints[state]}</p>}
+      {current && (storage === "ok" || state === "connected") && <p className={css.hint}>{hints[state]}</p>}
     </section>
   );
 }

@@ -10,20 +10,18 @@ export default function LikesPage() {
   const { likes } = useText();
   return (
     <Page title={likes.title} lead={likes.lead}>
+      <ConnectionBar />
       <Parts />
     </Page>
   );
 }
 
 const Parts = withSession(() => (
-  <>
-    <ConnectionBar />
-    <Columns>
-      <Articles />
-      <Stack>
-        <OutboxCard />
-        <Events />
-      </Stack>
-    </Columns>
-  </>
+  <Columns>
+    <Articles />
+    <Stack>
+      <OutboxCard />
+      <Events />
+    </Stack>
+  </Columns>
 ));
