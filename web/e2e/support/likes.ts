@@ -24,6 +24,21 @@ export async function endGuest(page: Page): Promise<void> {
   });
 }
 
+/** A browser that keeps what is new, and removes nothing. Answers what takes that back. */
+export async function forbidRemoval(page: Page): Promise<() => Promise<void>> {
+  await page.evaluate(() => {
+    const { delete: remove } = IDBObjectStore.prototype;
+    IDBObjectStore.prototype.delete = () => {
+      throw new DOMException("It is full.", "QuotaExceededError");
+    };
+    const allow = () => {
+      IDBObjectStore.prototype.delete = remove;
+    };
+    Object.assign(window, { allow });
+  });
+  return () => page.evaluate(() => Reflect.get(window, "allow")());
+}
+
 /** A browser that does not say whether it keeps anything, until it is told to: then it does not. */
 export async function breakStorage(page: Page): Promise<() => Promise<void>> {
   await page.addInitScript(() => {

@@ -19,7 +19,8 @@ const NARROW = [
 /** Where pictures of all states go, if somebody wants to see them. */
 const PICTURES = process.env.PICTURES;
 /** What is said on the console of a server that is away or refuses, and of a storage that fails: as it should be. */
-const EXPECTED = /Failed to load resource|WebSocket connection|the storage failed/;
+const EXPECTED =
+  /Failed to load resource|WebSocket connection|the storage failed|dynamically imported module/;
 
 export class Looking {
   private readonly complaints: string[] = [];

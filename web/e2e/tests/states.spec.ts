@@ -2,7 +2,7 @@
 // One walk through the states, since most of them come from the one before.
 
 import type { BrowserContext, Page, WebSocketRoute } from "@playwright/test";
-import { breakStorage, endGuest, LikesPage } from "../support/likes";
+import { breakStorage, endGuest, forbidRemoval, LikesPage } from "../support/likes";
 import { LOOKS, Looking } from "../support/looking";
 import { expect, type Server, test } from "../support/server";
 
@@ -20,10 +20,14 @@ for (const look of LOOKS) {
     const answers = await heldAnswers(page);
     const notices = page.getByTestId("notices");
 
-    await context.route("**/api/auth/guest", (route) => route.abort());
+    const guests = await heldRequests(context, "**/api/auth/guest");
     await page.goto(`${server.url}/likes`);
     await expect(page.locator("html")).toHaveAttribute("lang", locale.slice(0, 2));
-    await expect(notices).toBeVisible();
+    await expect(page.getByTestId("connection")).toHaveAttribute("data-connection", "connecting");
+    await looking.at("00 arriving");
+
+    guests.refuse();
+    await expect(notices).not.toBeEmpty();
     await looking.at("01 unreachable");
 
     await context.unroute("**/api/auth/guest");
@@ -69,6 +73,12 @@ for (const look of LOOKS) {
     await nothingKept(page, looking, server);
   });
 
+  test(`the states of a connection, ${colorScheme}, ${locale}`, async ({ browser, server }) => {
+    test.setTimeout(MOST);
+    const context = await browser.newContext({ ...look, reducedMotion: "reduce", serviceWorkers: "block" });
+    await theConnection(context, server, `connection ${colorScheme} ${locale}`);
+  });
+
   test(`the states of the first page, ${colorScheme}, ${locale}`, async ({ browser, server }) => {
     test.setTimeout(MOST);
     const context = await browser.newContext({ ...look, reducedMotion: "reduce" });
@@ -88,6 +98,48 @@ async function anotherGuest(likes: LikesPage, looking: Looking): Promise<void> {
   await expect(page.getByTestId("notices")).toBeVisible();
   await likes.isConnected();
   await looking.at("08 another guest");
+
+  const allow = await forbidRemoval(page);
+  const notices = page.getByTestId("notices");
+  await notices.getByRole("button").first().click();
+  await expect(notices.locator("strong")).toBeVisible();
+  await looking.at("08 not kept elsewhere");
+  await allow();
+}
+
+/** How a connection begins and ends, who is nobody without one, and a page that cannot be loaded. */
+async function theConnection(context: BrowserContext, server: Server, name: string): Promise<void> {
+  const page = await context.newPage();
+  const looking = new Looking(page, name);
+  const connection = page.getByTestId("connection");
+  await page.addInitScript(() => sessionStorage.setItem("sillage.network", "offline"));
+  await page.goto(`${server.url}/likes`);
+  await expect(connection).toHaveAttribute("data-connection", "paused");
+  await looking.at("1 nobody, offline");
+
+  await heldRequests(context, "**/api/stream?*");
+  let answer: (socket: WebSocketRoute) => unknown = () => new Promise(() => {});
+  await page.routeWebSocket(/\/ws/, (socket) => answer(socket));
+  await new LikesPage(page).switchOffline();
+  await expect(page.getByTestId("like-article-1")).toBeVisible();
+  await expect(connection).toHaveAttribute("data-connection", "connecting");
+  await page.getByTestId("like-article-1").click();
+  await looking.at("2 connecting");
+
+  answer = (socket) => socket.close({ code: 4409 });
+  await page.goto(`${server.url}/likes`);
+  await new LikesPage(page).switchOffline();
+  await expect(connection).toHaveAttribute("data-connection", "stopped");
+  await looking.at("3 stopped");
+
+  await page.goto(`${server.url}/nowhere`);
+  await page.route("**/assets/*.js", (route) => route.abort());
+  await page.getByRole("navigation").getByRole("link").last().click();
+  await expect(page.getByRole("main").getByRole("button")).toBeVisible();
+  await looking.at("4 broken");
+  await page.unroute("**/assets/*.js");
+  await page.getByRole("navigation").getByRole("link").first().click();
+  await expect(page.getByTestId("node"), "the other pages are not broken with it").toBeVisible();
 }
 
 /** The dialog, a moderator, and somebody whose token is not taken. */
@@ -182,6 +234,19 @@ const STUCK = {
     },
   ],
 };
+
+/** Requests that are not answered, until they are refused, and all that follow. */
+async function heldRequests(context: BrowserContext, url: string): Promise<{ refuse(): void }> {
+  let refuse = () => {};
+  const refused = new Promise<void>((resolve) => {
+    refuse = resolve;
+  });
+  await context.route(url, async (route) => {
+    await refused;
+    await route.abort();
+  });
+  return { refuse };
+}
 
 /** A socket whose messages to the page can be held back. */
 async function heldAnswers(page: Page): Promise<{ hold(): void; release(): void }> {

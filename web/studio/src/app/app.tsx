@@ -1,5 +1,5 @@
 import { Component, type ReactNode, Suspense } from "react";
-import { BrowserRouter, Route, Routes } from "react-router";
+import { BrowserRouter, Route, Routes, useLocation } from "react-router";
 import { Button } from "../components/button";
 import { EmptyState } from "../components/empty-state";
 import { Page } from "../components/page";
@@ -12,18 +12,25 @@ export function App() {
   return (
     <BrowserRouter>
       <Shell>
-        <Fence>
-          <Suspense fallback={<Loading />}>
-            <Routes>
-              {PAGES.map(({ path, page: Content }) => (
-                <Route key={path} path={path} element={<Content />} />
-              ))}
-              <Route path="*" element={<NotFound />} />
-            </Routes>
-          </Suspense>
-        </Fence>
+        <Pages />
       </Shell>
     </BrowserRouter>
+  );
+}
+
+/** Each page has a fence of its own. */
+function Pages() {
+  return (
+    <Fence key={useLocation().pathname}>
+      <Suspense fallback={<Loading />}>
+        <Routes>
+          {PAGES.map(({ path, page: Content }) => (
+            <Route key={path} path={path} element={<Content />} />
+          ))}
+          <Route path="*" element={<NotFound />} />
+        </Routes>
+      </Suspense>
+    </Fence>
   );
 }
 
