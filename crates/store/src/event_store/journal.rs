@@ -1,6 +1,6 @@
 //! The embedded default: our own append-only log, one folder, nothing beside it.
 //!
-//! One thread writes ([`writer`]); what waits goes to the disk as one group with one flush. Where everything stands
+//! Two threads write in turns ([`writer`]); what waits goes to the disk as one group with one flush. Where everything stands
 //! ([`index`]) is derived from the log, and can be deleted: it is kept in files beside it, so that opening the log
 //! reads only its end, and in memory for that end.
 
@@ -88,12 +88,6 @@ pub struct LeaseRecord {
     pub until: i64,
 }
 
-impl From<(&str, &str, Lease, Timestamp)> for LeaseRecord {
-    fn from((name, owner, lease, until): (&str, &str, Lease, Timestamp)) -> Self {
-        Self { name: name.into(), owner: owner.into(), lease, until: until.as_micros() }
-    }
-}
-
 /// The beginning of an epoch in the log. Before the first of them its epoch is that of its own id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EpochRecord {
@@ -149,24 +143,24 @@ impl Default for JournalOptions {
 /// The log in a folder. Dropping it waits for the writing thread, and so for all that was queued.
 pub struct JournalStore {
     shared: Arc<Shared>,
-    writer: Arc<RwLock<Option<WriterThread>>>,
+    writer: Arc<RwLock<Option<WritingThreads>>>,
     epoch: Epoch,
     ledger_memory: Duration,
 }
 
-/// The thread that writes, and the way to it.
-struct WriterThread {
+/// The threads that write, and the way to them.
+struct WritingThreads {
     jobs: Sender<Job>,
-    thread: JoinHandle<()>,
+    threads: Vec<JoinHandle<()>>,
 }
 
-impl WriterThread {
-    /// Lets it finish what it was asked for, and waits until it has let go of the log.
+impl WritingThreads {
+    /// Lets them finish what they were asked for, and waits until they have let go of the log.
     fn finish(self) {
-        let Self { jobs, thread } = self;
+        let Self { jobs, threads } = self;
         drop(jobs);
         // A panic has been told already, as the failure of the store.
-        drop(thread.join());
+        threads.into_iter().for_each(|thread| drop(thread.join()));
     }
 }
 
@@ -274,25 +268,28 @@ impl JournalStore {
         let shared = Arc::new(Shared { index, behind, tail, reader, watermark, failure, waiting });
         let heads = HotHeads::new(Arc::clone(&shared), options.index.hot_streams);
         let mut sequencer = Sequencer::resume(heads, head, recorded_at);
-        for LeaseRecord { name, owner, lease, until } in leases.into_values() {
+        for LeaseRecord { name, owner, lease, until } in leases.values().cloned() {
             sequencer.replay_lease(name, owner, lease, Timestamp::from_micros(until));
         }
         let failed = |doing| move |source| LogError::Io { doing, source };
         let background = upkeep.start(shared.reader.clone()).map_err(failed("start the indexing threads"))?;
         let (jobs, queue) = mpsc::channel();
-        let writer = Writer { background, log, sequencer, shared: Arc::clone(&shared), payload: Vec::new() };
-        let thread = std::thread::Builder::new()
-            .name("journal".into())
-            .spawn(move || writer.run(&queue))
-            .map_err(failed("start the writing thread"))?;
-        let writer = Arc::new(RwLock::new(Some(WriterThread { jobs, thread })));
+        let leases = leases.into_iter().collect();
+        let writer = Arc::new(Writer::new(queue, log, sequencer, leases, background, Arc::clone(&shared)));
+        let threads = (0..writer::THREADS).map(|_| {
+            let writer = Arc::clone(&writer);
+            std::thread::Builder::new().name("journal".into()).spawn(move || writer.run())
+        });
+        let threads = threads.collect::<Result<_, _>>().map_err(failed("start the writing threads"))?;
+        drop(writer);
+        let writer = Arc::new(RwLock::new(Some(WritingThreads { jobs, threads })));
         Ok((Self { shared, writer, epoch, ledger_memory: options.ledger.memory }, recovered))
     }
 
     /// Hands a job to the writer and answers what it answers; `gone` if it is no more.
     fn ask<T: Send + 'static>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job, gone: T) -> BoxFuture<T> {
         let (reply, answer) = oneshot::channel();
-        if let Some(WriterThread { jobs, .. }) =
+        if let Some(WritingThreads { jobs, .. }) =
             self.writer.read().unwrap_or_else(PoisonError::into_inner).as_ref()
         {
             // A writer that is gone has dropped the queue, and with it the reply.
@@ -334,7 +331,7 @@ impl Drop for JournalStore {
     }
 }
 
-fn take(writer: &RwLock<Option<WriterThread>>) -> Option<WriterThread> {
+fn take(writer: &RwLock<Option<WritingThreads>>) -> Option<WritingThreads> {
     writer.write().unwrap_or_else(PoisonError::into_inner).take()
 }
 
@@ -472,7 +469,7 @@ impl EventStore for JournalStore {
     fn close(&self) -> BoxFuture<()> {
         let writer = take(&self.writer);
         Box::pin(async move {
-            let finish = tokio::task::spawn_blocking(|| writer.map(WriterThread::finish));
+            let finish = tokio::task::spawn_blocking(|| writer.map(WritingThreads::finish));
             // The only error is a panic, which the thread's own end has told.
             drop(finish.await);
         })

@@ -1,11 +1,11 @@
 //! Decides what an append becomes: checks what it expects, numbers its events, links their checksums.
 //!
-//! Invariant: what is staged is seen by later appends of the same group and by nobody else, until
-//! [`Sequencer::commit`] makes it the truth or [`Sequencer::discard`] forgets it. So a group that could not
-//! be written leaves no trace. It does no I/O of its own; each engine with one writer runs one, and says where the
-//! ends of streams are known.
+//! Invariant: what is staged is seen by later appends and by nobody else, until [`Sequencer::commit`] makes a group of
+//! it the truth or [`Sequencer::discard`] forgets all of it. So a group that could not be written leaves no trace, and
+//! neither do those that were staged upon it. It does no I/O of its own; each engine with one writer runs one, and says
+//! where the ends of streams are known.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use sillage_kernel::event::Place;
@@ -53,6 +53,9 @@ pub(crate) struct Sequencer<H> {
     leases: HashMap<Box<str>, HeldLease>,
     position: Position,
     recorded_at: Timestamp,
+    /// Groups on their way to the disk, the oldest first. As many as the engine lets be on their way.
+    sealed: VecDeque<Staged>,
+    /// The group that is being staged.
     staged: Staged,
 }
 
@@ -86,22 +89,17 @@ impl<H: Heads> Sequencer<H> {
     /// Goes on behind what is in the log already.
     pub(crate) fn resume(heads: H, position: Position, recorded_at: Timestamp) -> Self {
         let staged = Staged { position, recorded_at, ..Staged::default() };
-        Self { heads, leases: HashMap::new(), position, recorded_at, staged }
+        Self { heads, leases: HashMap::new(), position, recorded_at, sealed: VecDeque::new(), staged }
     }
 
-    /// The position of the last event that was committed.
+    /// The position of the last event that was staged.
     pub(crate) fn position(&self) -> Position {
-        self.position
+        self.staged.position
     }
 
     /// Takes a lease that is in the log already, in the order of the log.
     pub(crate) fn replay_lease(&mut self, name: Box<str>, owner: Box<str>, lease: Lease, until: Timestamp) {
         self.leases.insert(name, HeldLease { owner, lease, until });
-    }
-
-    /// Every lease that was committed: its name, its owner, what its owner was given, and until when.
-    pub(crate) fn leases(&self) -> impl Iterator<Item = (&str, &str, Lease, Timestamp)> {
-        self.leases.iter().map(|(name, held)| (&**name, &*held.owner, held.lease, held.until))
     }
 
     /// Stages an append, or says why not. `known` tells what the ledger held before this group. Time never
@@ -115,7 +113,7 @@ impl<H: Heads> Sequencer<H> {
         check_limits(&append)?;
         self.check_fence(append.fence.as_ref())?;
         if let Some(LedgerWrite { key, .. }) = &append.ledger {
-            let staged = self.staged.ledger.get(key).cloned();
+            let staged = self.newest_first().find_map(|group| group.ledger.get(key)).cloned();
             let entry = staged.map_or_else(|| known(key), |entry| Ok(Some(entry)));
             match entry {
                 Ok(None) => {}
@@ -147,28 +145,44 @@ impl<H: Heads> Sequencer<H> {
         Ok(Admitted { events, ledger, appended: Appended { position, receipt } })
     }
 
-    /// What was staged is durable.
+    /// The group is complete: what is staged from here on is another.
+    pub(crate) fn seal(&mut self) {
+        let Staged { position, recorded_at, heads, ledger, leases: _ } = &self.staged;
+        // The next will be about as large.
+        let (heads, ledger) = (HashMap::with_capacity(heads.len()), HashMap::with_capacity(ledger.len()));
+        let (position, recorded_at) = (*position, *recorded_at);
+        let next = Staged { heads, ledger, leases: HashMap::new(), position, recorded_at };
+        self.sealed.push_back(std::mem::replace(&mut self.staged, next));
+    }
+
+    /// The oldest group that was staged is durable.
     pub(crate) fn commit(&mut self) {
-        for (key, head) in self.staged.heads.drain() {
+        if self.sealed.is_empty() {
+            self.seal();
+        }
+        let Some(group) = self.sealed.pop_front() else { return };
+        for (key, head) in group.heads {
             self.heads.set(key, head);
         }
-        self.leases.extend(self.staged.leases.drain());
-        self.staged.ledger.clear();
-        self.position = self.staged.position;
-        self.recorded_at = self.staged.recorded_at;
+        self.leases.extend(group.leases);
+        (self.position, self.recorded_at) = (group.position, group.recorded_at);
     }
 
     /// What was staged is not, and never was.
     pub(crate) fn discard(&mut self) {
-        self.staged.heads.clear();
-        self.staged.leases.clear();
-        self.staged.ledger.clear();
-        self.staged.position = self.position;
-        self.staged.recorded_at = self.recorded_at;
+        let (position, recorded_at) = (self.position, self.recorded_at);
+        self.sealed.clear();
+        self.staged = Staged { position, recorded_at, ..Staged::default() };
+    }
+
+    /// What is staged, as lookups want it.
+    fn newest_first(&self) -> impl Iterator<Item = &Staged> {
+        std::iter::once(&self.staged).chain(self.sealed.iter().rev())
     }
 
     fn head(&mut self, key: &StreamKey) -> Result<Head, StoreError> {
-        self.staged.heads.get(key).map_or_else(|| self.heads.get(key), |head| Ok(*head))
+        let staged = self.newest_first().find_map(|group| group.heads.get(key)).copied();
+        staged.map_or_else(|| self.heads.get(key), Ok)
     }
 
     /// Gives the events of an entry their positions, versions and checksums, from the end of their stream on.
@@ -222,7 +236,7 @@ impl<H: Heads> Sequencer<H> {
     }
 
     fn lease(&self, name: &str) -> Option<&HeldLease> {
-        self.staged.leases.get(name).or_else(|| self.leases.get(name))
+        self.newest_first().find_map(|group| group.leases.get(name)).or_else(|| self.leases.get(name))
     }
 }
 
