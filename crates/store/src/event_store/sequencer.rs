@@ -20,6 +20,9 @@ use super::{
 
 /// A stream of a tenant.
 pub(crate) type StreamKey = (Tenant, StreamName);
+/// Something for each of many streams. Its hash has a seed of this process, and nobody outside sees what it makes of a
+/// name; it takes a third of the time of the one of the standard library.
+pub(crate) type StreamMap<T> = HashMap<StreamKey, T, foldhash::quality::RandomState>;
 
 /// The end of a stream: the version and checksum of its last event.
 #[derive(Debug, Clone, Copy, Default)]
@@ -36,7 +39,7 @@ pub(crate) trait Heads {
     fn set(&mut self, key: StreamKey, head: Head);
 }
 
-impl Heads for HashMap<StreamKey, Head> {
+impl Heads for StreamMap<Head> {
     fn get(&mut self, key: &StreamKey) -> Result<Head, StoreError> {
         Ok(Self::get(self, key).copied().unwrap_or_default())
     }
@@ -61,7 +64,7 @@ pub(crate) struct Sequencer<H> {
 
 #[derive(Default)]
 struct Staged {
-    heads: HashMap<StreamKey, Head>,
+    heads: StreamMap<Head>,
     ledger: HashMap<LedgerKey, LedgerEntry>,
     leases: HashMap<Box<str>, HeldLease>,
     position: Position,
@@ -123,19 +126,23 @@ impl<H: Heads> Sequencer<H> {
             }
         }
         let Append { tenant, entries, ledger, fence: _, recorded_at } = append;
-        let mut heads = Vec::with_capacity(entries.len());
-        for Entry { stream, expected, events: _ } in &entries {
-            let head = self.head(&(tenant.clone(), stream.clone())).map_err(unavailable)?;
+        let (mut checked, mut count) = (Vec::with_capacity(entries.len()), 0);
+        for Entry { stream, expected, events } in entries {
+            let key = (tenant.clone(), stream);
+            let head = self.head(&key).map_err(unavailable)?;
             let actual = head.version;
             if !expected.holds_at(actual) {
-                return Err(AppendError::Conflict { stream: stream.clone(), expected: *expected, actual });
+                return Err(AppendError::Conflict { stream: key.1, expected, actual });
             }
-            heads.push(head);
+            count += events.len();
+            checked.push((key, head, events));
         }
         // Nothing can fail from here on.
         self.staged.recorded_at = self.staged.recorded_at.max(recorded_at.unwrap_or(now));
-        let numbered = entries.into_iter().zip(heads);
-        let events: Vec<_> = numbered.flat_map(|(entry, head)| self.number(&tenant, entry, head)).collect();
+        let mut events = Vec::with_capacity(count);
+        for (key, head, new) in checked {
+            self.number(key, head, new, &mut events);
+        }
         let position = self.staged.position;
         let ledger = ledger.map(|write| settle(write, &events, position));
         if let Some((key, entry)) = &ledger {
@@ -149,7 +156,8 @@ impl<H: Heads> Sequencer<H> {
     pub(crate) fn seal(&mut self) {
         let Staged { position, recorded_at, heads, ledger, leases: _ } = &self.staged;
         // The next will be about as large.
-        let (heads, ledger) = (HashMap::with_capacity(heads.len()), HashMap::with_capacity(ledger.len()));
+        let heads = StreamMap::with_capacity_and_hasher(heads.len(), heads.hasher().clone());
+        let ledger = HashMap::with_capacity(ledger.len());
         let (position, recorded_at) = (*position, *recorded_at);
         let next = Staged { heads, ledger, leases: HashMap::new(), position, recorded_at };
         self.sealed.push_back(std::mem::replace(&mut self.staged, next));
@@ -186,18 +194,20 @@ impl<H: Heads> Sequencer<H> {
     }
 
     /// Gives the events of an entry their positions, versions and checksums, from the end of their stream on.
-    fn number(&mut self, tenant: &Tenant, entry: Entry, mut head: Head) -> Vec<Arc<Event>> {
-        let Entry { stream, expected: _, events } = entry;
+    fn number(
+        &mut self,
+        key: StreamKey,
+        mut head: Head,
+        events: Vec<NewEvent>,
+        numbered: &mut Vec<Arc<Event>>,
+    ) {
         if events.is_empty() {
-            return Vec::new();
+            return;
         }
-        let key = (tenant.clone(), stream);
-        let (tenant, stream) = &key;
         let recorded_at = self.staged.recorded_at;
-        let mut numbered = Vec::with_capacity(events.len());
         for new in events {
             let (position, version) = (self.staged.position.next(), head.version.next());
-            let (tenant, stream) = (tenant.clone(), stream.clone());
+            let (tenant, stream) = key.clone();
             let event =
                 new.recorded(Place { position, tenant, stream, version, recorded_at }, &head.checksum);
             head = Head { version, checksum: event.checksum };
@@ -205,7 +215,6 @@ impl<H: Heads> Sequencer<H> {
             numbered.push(Arc::new(event));
         }
         self.staged.heads.insert(key, head);
-        numbered
     }
 
     /// Refuses a fence whose lease has a newer holder.

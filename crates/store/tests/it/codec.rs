@@ -16,7 +16,7 @@ fn event() -> Event {
     let metadata =
         Metadata { command_id, user_id: Some("alice".parse().unwrap()), schema: 1, ..Metadata::default() };
     let id = EventId(Uuid::from_u128(0x019b_d64a_0800_7000_8000_0000_0000_0001));
-    let new = NewEvent::new(id, "LikeSetEvent", r#"{"count":1}"#.into(), metadata);
+    let new = NewEvent::new(id, "LikeSetEvent", r#"{"count":1}"#, metadata);
     let (tenant, stream) = ("main".parse().unwrap(), "like-é".parse().unwrap());
     let recorded_at = Timestamp::from_micros(1_768_826_734_592_001);
     let (position, version) = (Position::new(7), Version::new(1));

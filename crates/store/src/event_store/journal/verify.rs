@@ -20,7 +20,7 @@ use sillage_kernel::{Epoch, Event, Outcome, Position, Receipt, Tenant, Version};
 use super::index::{self, Run};
 use super::replay::INDEX_FOLDER;
 use super::walk::Recorded;
-use crate::event_store::sequencer::{Head, StreamKey};
+use crate::event_store::sequencer::{Head, StreamKey, StreamMap};
 
 /// What is wrong somewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,7 +132,7 @@ struct Log<F> {
     disk: Arc<dyn Disk>,
     on_defect: F,
     verified: Verified,
-    streams: HashMap<StreamKey, Head>,
+    streams: StreamMap<Head>,
     /// The events of the batch that is looked at: whose they are, and their versions.
     batch: Vec<(StreamKey, Version)>,
     /// The number of the batch before.
@@ -163,7 +163,7 @@ impl<F: FnMut(Defect)> Log<F> {
             let found = boundary == Boundary::default() && next == Position::new(1);
             joints.entry(boundary.at).or_default().push(Joint { boundary, next, found });
         }
-        let (verified, streams, batch) = (Verified::default(), HashMap::new(), Vec::new());
+        let (verified, streams, batch) = (Verified::default(), StreamMap::default(), Vec::new());
         let (last_batch, torn, damaged) = (0, false, false);
         Self { folders, disk, on_defect, verified, streams, batch, last_batch, torn, damaged, joints }
     }

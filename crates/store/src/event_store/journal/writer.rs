@@ -5,8 +5,8 @@
 //! one before, so turns never overtake one another. A group that cannot be written takes the one that was staged upon it
 //! with it; staging then begins again behind what is durable.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ use super::index::{Background, Fullness};
 use super::{Kind, LeaseRecord, Shared, read_ledger};
 use crate::clock;
 use crate::event_store::codec::{encode_event, encode_ledger};
-use crate::event_store::queue::{Answer, GROUP_BYTES, GROUP_JOBS, Job, LeaseRequest, Load};
+use crate::event_store::queue::{Answer, GROUP_BYTES, GROUP_JOBS, Job, LeaseRequest};
 use crate::event_store::sequencer::{Admitted, Sequencer};
 use crate::event_store::{
     Append, AppendError, Appended, CursorError, CursorUpdate, Lease, LedgerKey, StoreError,
@@ -109,8 +109,7 @@ impl Writer {
     ) -> Self {
         let (stager, flusher) = log.split();
         let (settled, failures) = (0, 0);
-        let staging =
-            Staging { jobs, stager, sequencer, shared: Arc::clone(&shared), settled, failures };
+        let staging = Staging { jobs, stager, sequencer, shared: Arc::clone(&shared), settled, failures };
         Self {
             staging: Mutex::new(staging),
             publishing: Mutex::new(Publishing { background, leases }),
@@ -222,8 +221,8 @@ impl Staging {
 
     fn stage(&mut self, job: Job, group: &mut Group) {
         let answer = match job {
-            Job::Append(appends, reply) => {
-                self.shared.waiting.taken(Load::of(&appends));
+            Job::Append(appends, load, reply) => {
+                self.shared.waiting.taken(&load);
                 let results = appends.into_iter().map(|append| self.append(append, group)).collect();
                 Answer::Append(results, reply)
             }
@@ -262,11 +261,7 @@ impl Staging {
         Ok(())
     }
 
-    fn lease(
-        &mut self,
-        request: &LeaseRequest,
-        group: &mut Group,
-    ) -> Result<Option<Lease>, StoreError> {
+    fn lease(&mut self, request: &LeaseRequest, group: &mut Group) -> Result<Option<Lease>, StoreError> {
         let LeaseRequest { name, owner, ttl } = request;
         let until = clock::later(group.now, *ttl);
         let Some(lease) = self.sequencer.stage_lease(name, owner, group.now, until) else { return Ok(None) };

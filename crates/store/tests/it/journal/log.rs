@@ -129,7 +129,7 @@ impl Log {
     }
 
     async fn append_to(&mut self, stream: StreamName, events: usize) -> Result<(), AppendError> {
-        let new = || NewEvent::new(EventId(Uuid::now_v7()), "Happened", "{}".into(), Metadata::default());
+        let new = || NewEvent::new(EventId(Uuid::now_v7()), "Happened", "{}", Metadata::default());
         let events: Vec<_> = std::iter::repeat_with(new).take(events).collect();
         let ids: Vec<_> = events.iter().map(|event| event.id).collect();
         let known = self.streams.entry(stream.clone()).or_default();
