@@ -5,14 +5,15 @@
 //! reads only its end, and in memory for that end.
 
 pub mod backup;
+mod compaction;
 mod heads;
 mod index;
+mod reading;
 mod replay;
 pub mod verify;
 pub mod walk;
 mod writer;
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -26,22 +27,23 @@ pub use sillage_journal::{
     Recovered,
 };
 use sillage_journal::{DEFAULT_SEGMENT_BYTES, Journal, Opened, Reader};
-use sillage_kernel::{Epoch, Event, Filter, Position, StreamName, Tenant, Timestamp, Version};
+use sillage_kernel::{Epoch, Filter, Position, StreamName, Tenant, Timestamp, Version};
 use tokio::sync::{oneshot, watch};
 
+use self::compaction::{Compacting, Request};
 use self::heads::HotHeads;
 pub use self::index::IndexLimits;
-use self::index::{CommandSearch, Index, Page};
+use self::index::{CommandSearch, Index};
+use self::reading::read_ledger;
 use self::replay::Replayed;
 use self::writer::{Job, LeaseRequest, Writer};
-use super::codec::{decode_event_after, decode_ledger};
 use super::ledger::LedgerLimits;
 use super::sequencer::{Sequencer, weight};
 use super::tail::Tail;
 use super::{
     Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Cut, Direction,
     Dropped, Durability, EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, MAX_WAITING_APPENDS,
-    Positions, StoreError, StreamPage, check_cuts, room,
+    Positions, StoreError, StreamPage, check_cuts,
 };
 use crate::clock;
 
@@ -53,6 +55,10 @@ enum Kind {
     Cursor,
     Lease,
     Epoch,
+    /// In the place of an event.
+    Dropped,
+    /// In the place of ledger entries.
+    Forgotten,
 }
 
 impl Kind {
@@ -63,13 +69,22 @@ impl Kind {
             Self::Cursor => 3,
             Self::Lease => 4,
             Self::Epoch => 5,
+            Self::Dropped => 6,
+            Self::Forgotten => 7,
         }
     }
 
     fn from_number(number: u8) -> Option<Self> {
-        [Self::Event, Self::Ledger, Self::Cursor, Self::Lease, Self::Epoch]
-            .into_iter()
-            .find(|kind| kind.number() == number)
+        let all = [
+            Self::Event,
+            Self::Ledger,
+            Self::Cursor,
+            Self::Lease,
+            Self::Epoch,
+            Self::Dropped,
+            Self::Forgotten,
+        ];
+        all.into_iter().find(|kind| kind.number() == number)
     }
 }
 
@@ -236,39 +251,10 @@ impl Shared {
     fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// The events at these addresses, as far as a page has room for them.
-    fn read_page(&self, addresses: &[Address]) -> Result<Vec<Arc<Event>>, StoreError> {
-        let mut events: Vec<Arc<Event>> = Vec::with_capacity(addresses.len());
-        let mut has_room = room();
-        let read = self.reader.read_each(addresses, |record| {
-            match decode_event_after(events.last().map(|last| &**last), record.payload) {
-                Ok(event) if has_room(&event) => events.push(Arc::new(event)),
-                Ok(_) => return ControlFlow::Break(None),
-                Err(error) => return ControlFlow::Break(Some(unreadable(error))),
-            }
-            ControlFlow::Continue(())
-        });
-        match read.map_err(unreadable)? {
-            ControlFlow::Break(Some(error)) => Err(error),
-            ControlFlow::Break(None) | ControlFlow::Continue(()) => Ok(events),
-        }
-    }
 }
 
 fn unreadable(error: impl std::fmt::Display) -> StoreError {
     StoreError::Unavailable(error.to_string().into())
-}
-
-/// The ledger record at `address`, if it is of that command.
-fn read_ledger(
-    reader: &Reader,
-    address: Address,
-    key: &LedgerKey,
-) -> Result<Option<LedgerEntry>, StoreError> {
-    let record = reader.read(address).map_err(unreadable)?;
-    let (found, entry, _) = decode_ledger(&record.payload).map_err(unreadable)?;
-    Ok((found == *key).then_some(entry))
 }
 
 impl JournalStore {
@@ -292,7 +278,7 @@ impl JournalStore {
         let folders = Folders::from(dir).with_archive(options.archive.clone());
         let own_id = Journal::log_id(&folders, disk.as_ref())?.unwrap_or(log_id);
         let Replayed { opened, upkeep, leases } = replay::open(&folders, own_id, &options, disk)?;
-        let Opened { writer: mut log, reader, keeper: _, recovered } = opened;
+        let Opened { writer: mut log, reader, keeper, recovered } = opened;
         let index = Arc::clone(&upkeep.index);
         if options.new_epoch == NewEpoch::Now || recovered.lost.is_some() {
             let record = EpochRecord { epoch: Epoch::from_log_id(log_id), since: clock::now() };
@@ -315,14 +301,30 @@ impl JournalStore {
         }
         let failed = |doing| move |source| LogError::Io { doing, source };
         let background = upkeep.start(shared.reader.clone()).map_err(failed("start the indexing threads"))?;
+        let compacting = Compacting::start(Arc::clone(&shared), keeper);
+        let compacting = compacting.map_err(failed("start the compacting thread"))?;
         let (jobs, queue) = mpsc::channel();
-        let writer = Writer { background, log, sequencer, shared: Arc::clone(&shared), payload: Vec::new() };
+        let writer = Writer {
+            background,
+            compacting,
+            log,
+            sequencer,
+            shared: Arc::clone(&shared),
+            payload: Vec::new(),
+        };
         let thread = std::thread::Builder::new()
             .name("journal".into())
             .spawn(move || writer.run(&queue))
             .map_err(failed("start the writing thread"))?;
         let writer = Arc::new(RwLock::new(Some(WriterThread { jobs, thread })));
         Ok((Self { shared, writer, epoch, ledger_memory: options.ledger.memory }, recovered))
+    }
+
+    /// Moves the sealed segments that end before a position to the archive that the options have named, and answers how
+    /// many were moved. They are read from there. After an error a part may have been moved, and whatever was not is
+    /// moved when it is asked again.
+    pub fn archive(&self, before: Position) -> BoxFuture<Result<u64, StoreError>> {
+        self.ask(|reply| Job::Compaction(Request::Archive(before, reply)), Err(gone()))
     }
 
     /// Hands a job to the writer and answers what it answers; `gone` if it is no more.
@@ -375,6 +377,10 @@ fn take(writer: &RwLock<Option<WriterThread>>) -> Option<WriterThread> {
 }
 
 const GONE: &str = "the writing thread has stopped";
+
+fn gone() -> StoreError {
+    StoreError::Unavailable(GONE.into())
+}
 
 impl EventStore for JournalStore {
     fn features(&self) -> Features {
@@ -453,10 +459,8 @@ impl EventStore for JournalStore {
         if search.is_empty() {
             return Box::pin(std::future::ready(Ok(StreamPage { events: Vec::new(), head: search.head() })));
         }
-        self.read(move |shared| {
-            let (head, addresses) = search.finish().map_err(unreadable)?;
-            Ok(StreamPage { events: shared.read_page(&addresses)?, head })
-        })
+        let key = (tenant.clone(), stream.clone());
+        self.read(move |shared| shared.read_stream(key, search))
     }
 
     fn read_all(
@@ -468,19 +472,14 @@ impl EventStore for JournalStore {
         if let Some(run) = self.shared.tail.after(after, limit) {
             return Box::pin(std::future::ready(Ok(LogPage::of(run, after, &filter))));
         }
-        self.read(move |shared| {
-            let Page { addresses, through, .. } =
-                Page::find(&shared.index, after, &filter, limit).map_err(unreadable)?;
-            let run = shared.read_page(&addresses)?;
-            // A page without room for all of them has come as far as the last that is on it.
-            let through = if run.len() == addresses.len() { through } else { LogPage::end_of(&run, after) };
-            Ok(LogPage { events: run.into_iter().filter(|event| filter.admits(event)).collect(), through })
-        })
+        self.read(move |shared| shared.read_all(after, &filter, limit))
     }
 
     fn drop_events(&self, cuts: Vec<Cut>) -> BoxFuture<Result<Dropped, StoreError>> {
-        // Nothing is a part.
-        Box::pin(std::future::ready(check_cuts(&cuts).map(|()| Dropped::default())))
+        if let Err(invalid) = check_cuts(&cuts) {
+            return Box::pin(std::future::ready(Err(invalid)));
+        }
+        self.ask(|reply| Job::Compaction(Request::Drop(cuts, reply)), Err(gone()))
     }
 
     fn read_cursor(&self, reactor: &str) -> BoxFuture<Result<CursorState, StoreError>> {
@@ -502,7 +501,7 @@ impl EventStore for JournalStore {
         ttl: Duration,
     ) -> BoxFuture<Result<Option<Lease>, StoreError>> {
         let request = LeaseRequest { name: lease.into(), owner: owner.into(), ttl };
-        self.ask(|reply| Job::Lease(request, reply), Err(StoreError::Unavailable(GONE.into())))
+        self.ask(|reply| Job::Lease(request, reply), Err(gone()))
     }
 
     fn close(&self) -> BoxFuture<()> {

@@ -11,9 +11,11 @@ use sillage_journal::Address;
 use sillage_kernel::{Event, Timestamp};
 use tokio::sync::oneshot;
 
+use super::compaction::{Compacting, Request};
 use super::heads::HotHeads;
 use super::index::{Background, Fullness};
-use super::{Kind, LeaseRecord, Load, Shared, read_ledger};
+use super::reading::read_ledger;
+use super::{Kind, LeaseRecord, Load, Shared};
 use crate::clock;
 use crate::event_store::codec::{encode_event, encode_ledger};
 use crate::event_store::sequencer::{Admitted, Sequencer};
@@ -35,6 +37,8 @@ pub(super) enum Job {
     Cursor(CursorUpdate, oneshot::Sender<Result<(), CursorError>>),
     /// Give or prolong a lease.
     Lease(LeaseRequest, oneshot::Sender<Result<Option<Lease>, StoreError>>),
+    /// Hand that on.
+    Compaction(Request),
 }
 
 /// Who wants which lease for how long.
@@ -67,6 +71,8 @@ pub(super) struct Writer {
     /// Writes what this thread sets aside. Before the log, so that nothing is written any more when another may open
     /// it.
     pub(super) background: Background,
+    /// Drops and archives what is sealed. The same holds for it.
+    pub(super) compacting: Compacting,
     pub(super) log: sillage_journal::Writer,
     pub(super) sequencer: Sequencer<HotHeads>,
     pub(super) shared: Arc<Shared>,
@@ -115,6 +121,7 @@ impl Writer {
             }
             Job::Cursor(update, reply) => Answer::Cursor(self.cursor(update, group), reply),
             Job::Lease(request, reply) => Answer::Lease(self.lease(&request, now, group), reply),
+            Job::Compaction(request) => return self.compacting.ask(request),
         };
         group.answers.push(answer);
     }
