@@ -161,8 +161,10 @@ async fn forgotten_commands_are_left_out_and_what_is_refused_stays_refused() {
     check_forgotten(Duration::from_secs(3_600)).await;
 }
 
-const KNOWN: usize = 20;
-const COMMANDS: usize = 120;
+const COMMANDS: usize = 200;
+const KNOWN: usize = 60;
+/// Forgotten is run by run, so fewer may be known; so many are for sure.
+const SURELY_KNOWN: usize = 20;
 
 async fn check_forgotten(ahead: Duration) {
     let dir = TempDir::new().unwrap();
@@ -183,7 +185,7 @@ async fn check_forgotten(ahead: Duration) {
     let store = open(limited.clone());
     store.drop_events(cuts(COMMANDS as u64)).await.unwrap();
     let [_, dropped, commands, forgotten] = kinds(dir.path());
-    assert!(dropped > 100 && commands < 2 * KNOWN + 8 && forgotten > 5, "{dropped} {commands} {forgotten}");
+    assert!(dropped > 180 && commands < KNOWN + 40 && forgotten > 5, "{dropped} {commands} {forgotten}");
     assert_eq!(look(dir.path()).1, []);
     store.close().await;
     drop(store);
@@ -194,7 +196,7 @@ async fn check_forgotten(ahead: Duration) {
         }
         ControlFlow::<()>::Continue(())
     });
-    assert!(left.ends_with(&keys[COMMANDS - KNOWN..]), "what is remembered was left out");
+    assert!(left.ends_with(&keys[COMMANDS - SURELY_KNOWN..]), "what is remembered was left out");
     let gone: Vec<_> = keys.iter().filter(|key| !left.contains(key)).collect();
 
     for (options, index) in
@@ -210,7 +212,7 @@ async fn check_forgotten(ahead: Duration) {
         let found = store.look_up(keys.clone()).await.unwrap();
         for (n, found) in found.iter().enumerate() {
             assert!(found.is_none() || left.contains(&keys[n]), "{found:?}");
-            assert!(found.is_some() || n < COMMANDS - KNOWN, "the command {n} is not known");
+            assert!(found.is_some() || n < COMMANDS - SURELY_KNOWN, "the command {n} is not known");
         }
         store.close().await;
     }
@@ -230,7 +232,6 @@ async fn cursors_and_leases_are_what_they_were_after_needless_records_were_left_
     let options = JournalOptions { segment_bytes: 200_000, ..options() };
     let open = || JournalStore::open(dir.path(), LOG_ID, options.clone()).unwrap().0;
     let store = open();
-    fill(&store, 200).await;
     let parked = |at, because| Parked {
         position: Position::new(at),
         tenant: tenant(),
@@ -261,6 +262,7 @@ async fn cursors_and_leases_are_what_they_were_after_needless_records_were_left_
             store.write_cursor(update).await.unwrap();
         }
         states.push((reactor, state));
+        fill(&store, 1).await;
     }
     for owner in ["anna", "anna", "bert"] {
         store.acquire_lease("lease", owner, Duration::ZERO).await.unwrap();
@@ -281,7 +283,7 @@ async fn cursors_and_leases_are_what_they_were_after_needless_records_were_left_
         (cursors, records(|record| matches!(record, Recorded::Lease(_))))
     };
     assert_eq!(all(), (3 * KINDS.pow(3), 7));
-    assert!(store.drop_events(cuts(160)).await.unwrap().events > 100);
+    assert!(store.drop_events(cuts(u64::MAX)).await.unwrap().events > 300);
     let (cursors, leases) = all();
     assert!(cursors < 3 * KINDS.pow(3) - 40 && cursors > KINDS.pow(3) && leases == 2, "{cursors} {leases}");
     store.close().await;
