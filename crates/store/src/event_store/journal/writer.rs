@@ -9,9 +9,11 @@ use std::sync::mpsc::Receiver;
 use sillage_journal::Address;
 use sillage_kernel::{Event, Timestamp};
 
+use super::compaction::Compacting;
 use super::heads::HotHeads;
 use super::index::{Background, Fullness};
-use super::{Kind, LeaseRecord, Shared, read_ledger};
+use super::reading::read_ledger;
+use super::{Kind, LeaseRecord, Shared};
 use crate::clock;
 use crate::event_store::codec::{encode_event, encode_ledger};
 use crate::event_store::queue::{Answer, GROUP_BYTES, GROUP_JOBS, Job, LeaseRequest, Load};
@@ -36,6 +38,8 @@ pub(super) struct Writer {
     /// Writes what this thread sets aside. Before the log, so that nothing is written any more when another may open
     /// it.
     pub(super) background: Background,
+    /// Drops and archives what is sealed. The same holds for it.
+    pub(super) _compacting: Compacting,
     pub(super) log: sillage_journal::Writer,
     pub(super) sequencer: Sequencer<HotHeads>,
     pub(super) shared: Arc<Shared>,
