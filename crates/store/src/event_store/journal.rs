@@ -5,15 +5,16 @@
 //! reads only its end, and in memory for that end.
 
 pub mod backup;
+mod compaction;
 pub mod events;
 mod heads;
 mod index;
+mod reading;
 mod replay;
 pub mod verify;
 pub mod walk;
 mod writer;
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -27,15 +28,16 @@ pub use sillage_journal::{
     Recovered,
 };
 use sillage_journal::{DEFAULT_SEGMENT_BYTES, Journal, Opened, Reader};
-use sillage_kernel::{Epoch, Event, Filter, Position, StreamName, Tenant, Timestamp, Version};
+use sillage_kernel::{Epoch, Filter, Position, StreamName, Tenant, Timestamp, Version};
 use tokio::sync::{oneshot, watch};
 
+use self::compaction::{Compacting, Request, Requests};
 use self::heads::HotHeads;
 pub use self::index::IndexLimits;
-use self::index::{CommandSearch, Index, Page};
+use self::index::{CommandSearch, Index};
+use self::reading::read_ledger;
 use self::replay::Replayed;
-use self::writer::Writer;
-use super::codec::{decode_event_after, decode_ledger};
+use self::writer::{Publishing, Writer};
 use super::ledger::LedgerLimits;
 use super::queue::{Job, LeaseRequest, Load, Waiting};
 use super::sequencer::Sequencer;
@@ -43,7 +45,7 @@ use super::tail::Tail;
 use super::{
     Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Cut, Direction,
     Dropped, Durability, EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, Positions, StoreError,
-    StreamPage, check_cuts, room,
+    StreamPage, check_cuts,
 };
 use crate::clock;
 
@@ -55,6 +57,10 @@ enum Kind {
     Cursor,
     Lease,
     Epoch,
+    /// In the place of an event.
+    Dropped,
+    /// In the place of ledger entries.
+    Forgotten,
 }
 
 impl Kind {
@@ -65,13 +71,22 @@ impl Kind {
             Self::Cursor => 3,
             Self::Lease => 4,
             Self::Epoch => 5,
+            Self::Dropped => 6,
+            Self::Forgotten => 7,
         }
     }
 
     fn from_number(number: u8) -> Option<Self> {
-        [Self::Event, Self::Ledger, Self::Cursor, Self::Lease, Self::Epoch]
-            .into_iter()
-            .find(|kind| kind.number() == number)
+        let all = [
+            Self::Event,
+            Self::Ledger,
+            Self::Cursor,
+            Self::Lease,
+            Self::Epoch,
+            Self::Dropped,
+            Self::Forgotten,
+        ];
+        all.into_iter().find(|kind| kind.number() == number)
     }
 }
 
@@ -151,13 +166,15 @@ pub struct JournalStore {
 /// The threads that write, and the way to them.
 struct WritingThreads {
     jobs: Sender<Job>,
+    /// The way to the thread that drops and archives, which ends with these.
+    requests: Requests,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl WritingThreads {
     /// Lets them finish what they were asked for, and waits until they have let go of the log.
     fn finish(self) {
-        let Self { jobs, threads } = self;
+        let Self { jobs, requests: _, threads } = self;
         drop(jobs);
         // A panic has been told already, as the failure of the store.
         threads.into_iter().for_each(|thread| drop(thread.join()));
@@ -194,39 +211,10 @@ impl Shared {
     fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// The events at these addresses, as far as a page has room for them.
-    fn read_page(&self, addresses: &[Address]) -> Result<Vec<Arc<Event>>, StoreError> {
-        let mut events: Vec<Arc<Event>> = Vec::with_capacity(addresses.len());
-        let mut has_room = room();
-        let read = self.reader.read_each(addresses, |record| {
-            match decode_event_after(events.last().map(|last| &**last), record.payload) {
-                Ok(event) if has_room(&event) => events.push(Arc::new(event)),
-                Ok(_) => return ControlFlow::Break(None),
-                Err(error) => return ControlFlow::Break(Some(unreadable(error))),
-            }
-            ControlFlow::Continue(())
-        });
-        match read.map_err(unreadable)? {
-            ControlFlow::Break(Some(error)) => Err(error),
-            ControlFlow::Break(None) | ControlFlow::Continue(()) => Ok(events),
-        }
-    }
 }
 
 fn unreadable(error: impl std::fmt::Display) -> StoreError {
     StoreError::Unavailable(error.to_string().into())
-}
-
-/// The ledger record at `address`, if it is of that command.
-fn read_ledger(
-    reader: &Reader,
-    address: Address,
-    key: &LedgerKey,
-) -> Result<Option<LedgerEntry>, StoreError> {
-    let record = reader.read(address).map_err(unreadable)?;
-    let (found, entry, _) = decode_ledger(&record.payload).map_err(unreadable)?;
-    Ok((found == *key).then_some(entry))
 }
 
 impl JournalStore {
@@ -250,7 +238,7 @@ impl JournalStore {
         let folders = Folders::from(dir).with_archive(options.archive.clone());
         let own_id = Journal::log_id(&folders, disk.as_ref())?.unwrap_or(log_id);
         let Replayed { opened, upkeep, leases } = replay::open(&folders, own_id, &options, disk)?;
-        let Opened { writer: mut log, reader, keeper: _, recovered } = opened;
+        let Opened { writer: mut log, reader, keeper, recovered } = opened;
         let index = Arc::clone(&upkeep.index);
         if options.new_epoch == NewEpoch::Now || recovered.lost.is_some() {
             let record = EpochRecord { epoch: Epoch::from_log_id(log_id), since: clock::now() };
@@ -273,17 +261,28 @@ impl JournalStore {
         }
         let failed = |doing| move |source| LogError::Io { doing, source };
         let background = upkeep.start(shared.reader.clone()).map_err(failed("start the indexing threads"))?;
+        let compacting = Compacting::start(Arc::clone(&shared), keeper);
+        let compacting = compacting.map_err(failed("start the compacting thread"))?;
+        let requests = compacting.requests();
         let (jobs, queue) = mpsc::channel();
-        let leases = leases.into_iter().collect();
-        let writer = Arc::new(Writer::new(queue, log, sequencer, leases, background, Arc::clone(&shared)));
+        let publishing =
+            Publishing { background, _compacting: compacting, leases: leases.into_iter().collect() };
+        let writer = Arc::new(Writer::new(queue, log, sequencer, publishing, Arc::clone(&shared)));
         let threads = (0..writer::THREADS).map(|_| {
             let writer = Arc::clone(&writer);
             std::thread::Builder::new().name("journal".into()).spawn(move || writer.run())
         });
         let threads = threads.collect::<Result<_, _>>().map_err(failed("start the writing threads"))?;
         drop(writer);
-        let writer = Arc::new(RwLock::new(Some(WritingThreads { jobs, threads })));
+        let writer = Arc::new(RwLock::new(Some(WritingThreads { jobs, requests, threads })));
         Ok((Self { shared, writer, epoch, ledger_memory: options.ledger.memory }, recovered))
+    }
+
+    /// Moves the sealed segments that end before a position to the archive that the options have named, and answers how
+    /// many were moved. They are read from there. After an error a part may have been moved, and whatever was not is
+    /// moved when it is asked again.
+    pub fn archive(&self, before: Position) -> BoxFuture<Result<u64, StoreError>> {
+        self.ask_compacting(|reply| Request::Archive(before, reply))
     }
 
     /// Hands a job to the writer and answers what it answers; `gone` if it is no more.
@@ -296,6 +295,20 @@ impl JournalStore {
             drop(jobs.send(job(reply)));
         }
         Box::pin(async move { answer.await.unwrap_or(gone) })
+    }
+
+    /// Hands a request to the thread that drops and archives, and answers what it answers.
+    fn ask_compacting<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request,
+    ) -> BoxFuture<Result<T, StoreError>> {
+        let (reply, answer) = oneshot::channel();
+        if let Some(WritingThreads { requests, .. }) =
+            self.writer.read().unwrap_or_else(PoisonError::into_inner).as_ref()
+        {
+            requests.ask(request(reply));
+        }
+        Box::pin(async move { answer.await.unwrap_or_else(|_| Err(gone())) })
     }
 
     /// Reads off the async threads, since the disk may have to be asked.
@@ -336,6 +349,10 @@ fn take(writer: &RwLock<Option<WritingThreads>>) -> Option<WritingThreads> {
 }
 
 const GONE: &str = "the writing thread has stopped";
+
+fn gone() -> StoreError {
+    StoreError::Unavailable(GONE.into())
+}
 
 impl EventStore for JournalStore {
     fn features(&self) -> Features {
@@ -415,10 +432,8 @@ impl EventStore for JournalStore {
         if search.is_empty() {
             return Box::pin(std::future::ready(Ok(StreamPage { events: Vec::new(), head: search.head() })));
         }
-        self.read(move |shared| {
-            let (head, addresses) = search.finish().map_err(unreadable)?;
-            Ok(StreamPage { events: shared.read_page(&addresses)?, head })
-        })
+        let key = (tenant.clone(), stream.clone());
+        self.read(move |shared| shared.read_stream(key, search))
     }
 
     fn read_all(
@@ -430,19 +445,14 @@ impl EventStore for JournalStore {
         if let Some(run) = self.shared.tail.after(after, limit) {
             return Box::pin(std::future::ready(Ok(LogPage::of(run, after, &filter))));
         }
-        self.read(move |shared| {
-            let Page { addresses, through, .. } =
-                Page::find(&shared.index, after, &filter, limit).map_err(unreadable)?;
-            let run = shared.read_page(&addresses)?;
-            // A page without room for all of them has come as far as the last that is on it.
-            let through = if run.len() == addresses.len() { through } else { LogPage::end_of(&run, after) };
-            Ok(LogPage { events: run.into_iter().filter(|event| filter.admits(event)).collect(), through })
-        })
+        self.read(move |shared| shared.read_all(after, &filter, limit))
     }
 
-    /// This engine keeps everything.
     fn drop_events(&self, cuts: Vec<Cut>) -> BoxFuture<Result<Dropped, StoreError>> {
-        Box::pin(std::future::ready(check_cuts(&cuts).map(|()| Dropped::default())))
+        if let Err(invalid) = check_cuts(&cuts) {
+            return Box::pin(std::future::ready(Err(invalid)));
+        }
+        self.ask_compacting(|reply| Request::Drop(cuts, reply))
     }
 
     fn read_cursor(&self, reactor: &str) -> BoxFuture<Result<CursorState, StoreError>> {
@@ -464,7 +474,7 @@ impl EventStore for JournalStore {
         ttl: Duration,
     ) -> BoxFuture<Result<Option<Lease>, StoreError>> {
         let request = LeaseRequest { name: lease.into(), owner: owner.into(), ttl };
-        self.ask(|reply| Job::Lease(request, reply), Err(StoreError::Unavailable(GONE.into())))
+        self.ask(|reply| Job::Lease(request, reply), Err(gone()))
     }
 
     fn close(&self) -> BoxFuture<()> {

@@ -39,6 +39,7 @@ fn run(walk: &mut LogWalk) -> (End<()>, Vec<String>) {
     let end = walk.run(|Placed { record, .. }| {
         told.push(match record.unwrap() {
             Recorded::Event(Event { position, version, .. }) => format!("event {position} {version}"),
+            Recorded::Dropped(_) | Recorded::Forgotten(_) => panic!("nothing was compacted"),
             Recorded::Ledger(_, entry, _) => format!("command {}", entry.receipt.position),
             Recorded::Cursor(update) => format!("cursor {}", update.reactor),
             Recorded::Epoch(begun) => format!("epoch {}", begun.epoch),

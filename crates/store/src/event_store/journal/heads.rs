@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use sillage_kernel::Version;
+use sillage_kernel::{Event, Version};
 
-use super::{Shared, unreadable};
+use super::{Kind, Shared, unreadable};
+use crate::event_store::codec::{decode_dropped, decode_event};
 use crate::event_store::sequencer::{Head, Heads, StreamKey, StreamMap};
 use crate::event_store::{Direction, StoreError};
 
@@ -60,9 +61,14 @@ impl Shared {
         let newest = Version::new(u64::MAX);
         let search = self.index().of_stream(key.clone(), newest, Direction::Backward, 1);
         let (_, addresses) = search.finish().map_err(unreadable)?;
-        match self.read_page(&addresses)?.first() {
-            Some(event) => Ok(Head { version: event.version, checksum: event.checksum }),
-            None => Ok(Head::default()),
-        }
+        let Some(address) = addresses.first() else { return Ok(Head::default()) };
+        let record = self.reader.read(*address).map_err(unreadable)?;
+        // The newest event is never dropped, but those behind it may have been lost.
+        let event = match record.kind == Kind::Dropped.number() {
+            true => decode_dropped(&record.payload),
+            false => decode_event(&record.payload),
+        };
+        let Event { version, checksum, .. } = event.map_err(unreadable)?;
+        Ok(Head { version, checksum })
     }
 }

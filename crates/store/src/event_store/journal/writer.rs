@@ -14,9 +14,11 @@ use std::sync::{Arc, Mutex};
 use sillage_journal::{Address, Boundary, Flusher, Stager};
 use sillage_kernel::{Event, Position, Timestamp};
 
+use super::compaction::Compacting;
 use super::heads::HotHeads;
 use super::index::{Background, Fullness};
-use super::{Kind, LeaseRecord, Shared, read_ledger};
+use super::reading::read_ledger;
+use super::{Kind, LeaseRecord, Shared};
 use crate::clock;
 use crate::event_store::codec::{encode_event, encode_ledger};
 use crate::event_store::queue::{Answer, GROUP_BYTES, GROUP_JOBS, Job, LeaseRequest};
@@ -60,7 +62,7 @@ impl Group {
 /// What both threads work on.
 pub(super) struct Writer {
     staging: Mutex<Staging>,
-    /// Before the log, so that nothing is written any more when another may open it.
+    /// Goes before the log does, so that nothing is written any more when another may open it.
     publishing: Mutex<Publishing>,
     flushing: Mutex<Flushing>,
     /// How many groups are durable and shown.
@@ -92,10 +94,12 @@ struct Flushing {
 }
 
 /// The third room: readers are shown what is durable.
-struct Publishing {
+pub(super) struct Publishing {
     /// Writes what is set aside here.
-    background: Background,
-    leases: HashMap<Box<str>, LeaseRecord>,
+    pub(super) background: Background,
+    /// Drops and archives what is sealed.
+    pub(super) _compacting: Compacting,
+    pub(super) leases: HashMap<Box<str>, LeaseRecord>,
 }
 
 impl Writer {
@@ -103,8 +107,7 @@ impl Writer {
         jobs: Receiver<Job>,
         log: sillage_journal::Writer,
         sequencer: Sequencer<HotHeads>,
-        leases: HashMap<Box<str>, LeaseRecord>,
-        background: Background,
+        publishing: Publishing,
         shared: Arc<Shared>,
     ) -> Self {
         let (stager, flusher) = log.split();
@@ -112,7 +115,7 @@ impl Writer {
         let staging = Staging { jobs, stager, sequencer, shared: Arc::clone(&shared), settled, failures };
         Self {
             staging: Mutex::new(staging),
-            publishing: Mutex::new(Publishing { background, leases }),
+            publishing: Mutex::new(publishing),
             flushing: Mutex::new(Flushing { flusher, spare: None, reason: "".into() }),
             published: AtomicU64::new(0),
             failures: AtomicU64::new(0),
