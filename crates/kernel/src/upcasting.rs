@@ -38,11 +38,16 @@ pub struct Upcasters {
 }
 
 impl Upcasters {
-    /// Adds what one kind of stream knows.
+    /// Adds the upcasters of one kind of stream.
     #[must_use]
-    pub fn with<D: Decider>(mut self) -> Self {
-        let events = D::Event::upcasters().iter();
-        self.events.extend(events.map(|Upcaster { event_type, steps }| (*event_type, *steps)));
+    pub fn with<E: DomainEvent>(mut self) -> Self {
+        self.events.extend(E::upcasters().iter().map(|Upcaster { event_type, steps }| (*event_type, *steps)));
+        self
+    }
+
+    /// Adds what the rules of one kind of stream know about their old states.
+    #[must_use]
+    pub fn with_states_of<D: Decider>(mut self) -> Self {
         if D::REVISION > FIRST_REVISION {
             self.states.insert(D::CATEGORY, (D::REVISION, D::upcast_state));
         }

@@ -205,7 +205,7 @@ impl Deciders {
         }
         let taken = self.by_category.insert(rules.category(), rules);
         assert!(taken.is_none(), "two systems have the streams of {}", D::CATEGORY);
-        self.upcasters = self.upcasters.with::<D>();
+        self.upcasters = self.upcasters.with::<D::Event>().with_states_of::<D>();
         self
     }
 
