@@ -22,7 +22,7 @@ struct Journal {
 impl Peer for Journal {
     async fn append(&self, stream: usize, seen: Seen) -> u64 {
         let id = EventId(Uuid::now_v7());
-        let event = NewEvent::new(id, "ThingHappened", self.data.clone(), Metadata::default());
+        let event = NewEvent::new(id, "ThingHappened", self.data.as_str(), Metadata::default());
         let expected = Expected::Exactly(Version::new(seen.version));
         let entry = Entry { stream: self.streams[stream].clone(), expected, events: vec![event] };
         let tenant = self.tenant.clone();

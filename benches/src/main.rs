@@ -5,7 +5,8 @@
 //! and so on the disk that the build is on. Cells are interleaved over three rounds; the table has the medians.
 //!
 //! `cargo run --release --manifest-path benches/Cargo.toml` does it all. `CELL_SECONDS` (2) makes it longer. The first
-//! argument is the program of UmaDB's server; without it that row is left out.
+//! argument is the program of UmaDB's server; without it that row is left out. `ROWS=journal` measures only the rows with
+//! that in their names, and `WAITING=512` only that column: for a profile.
 
 mod journal;
 mod peer;
@@ -20,6 +21,10 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use self::raw::Space;
+
+/// As our server has it; for all rows alike.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What is measured in one cell: durable events a second, with so many appends waiting, in an empty folder.
 type Measure = Box<dyn Fn(&Path, usize, Duration) -> f64>;
@@ -51,9 +56,12 @@ fn main() {
         )),
         None => eprintln!("UmaDB is left out: name the program of its server"),
     }
+    let (only_row, only_column) = (std::env::var("ROWS"), std::env::var("WAITING"));
+    rows.retain(|(name, _)| only_row.as_ref().is_ok_and(|only| name.contains(only)) || only_row.is_err());
+    let wanted = |waiting: usize| only_column.as_ref().map_or(true, |only| *only == waiting.to_string());
     let mut cells = vec![[const { Vec::new() }; WAITING.len()]; rows.len()];
     for round in 0..ROUNDS {
-        for (column, waiting) in WAITING.into_iter().enumerate() {
+        for (column, waiting) in WAITING.into_iter().enumerate().filter(|(_, waiting)| wanted(*waiting)) {
             // Whoever comes first finds the disk as nobody else does, so that goes round.
             for turn in 0..rows.len() {
                 let row = (turn + round) % rows.len();
@@ -78,7 +86,7 @@ fn print(names: &[&str], cells: &mut [[Vec<f64>; WAITING.len()]]) {
     println!("| durable events/s, median of {ROUNDS} (lowest to highest) | 1 waiting | 8 | 64 | 512 |");
     println!("|---|---|---|---|---|");
     for (name, row) in names.iter().zip(cells) {
-        let text = row.iter_mut().map(|rounds| {
+        let text = row.iter_mut().filter(|rounds| !rounds.is_empty()).map(|rounds| {
             rounds.sort_by(f64::total_cmp);
             let [lowest, median, highest] = [0, ROUNDS / 2, ROUNDS - 1].map(|at| thousands(rounds[at]));
             format!("{median} ({lowest} to {highest})")

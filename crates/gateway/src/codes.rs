@@ -10,6 +10,7 @@ use serde_json::Value;
 use sillage_kernel::InvalidField;
 use sillage_kernel::wire::ErrorMessage;
 use sillage_runtime::{DecodeCommandError, DispatchError};
+use sillage_store::StoreError;
 
 /// What a client does about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -73,6 +74,8 @@ codes! {
     Conflict = "conflict", CONFLICT, Fix;
     /// The position belongs to another log.
     EpochChanged = "epoch_changed", CONFLICT, Fix;
+    /// What was asked for was compacted: `kept_from` tells what can still be had.
+    Compacted = "compacted", GONE, Fix;
     /// The message is larger than allowed.
     TooLarge = "too_large", PAYLOAD_TOO_LARGE, Fix;
     /// The body has another type than JSON.
@@ -131,6 +134,11 @@ impl Refusal {
         Self { retry_after: Some(retry_after), ..Self::new(Code::RateLimited, "Too many requests.") }
     }
 
+    /// What was asked for is no longer there, but what has this number is.
+    pub fn compacted(kept_from: u64, message: impl Into<String>) -> Self {
+        Self { detail: Some(("kept_from", kept_from.into())), ..Self::new(Code::Compacted, message) }
+    }
+
     /// The message that a socket gets.
     pub fn on_socket(self, original_action: Option<Value>) -> ErrorMessage {
         let Self { code, message, field, retry_after, detail: _ } = self;
@@ -162,6 +170,17 @@ impl From<DispatchError> for Refusal {
             DispatchError::Broken(_) => (Code::Internal, None),
         };
         Self { retry_after, ..Self::new(code, error.to_string()) }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        let message = error.to_string();
+        match error {
+            StoreError::Dropped { kept_from } => Self::compacted(kept_from.get(), message),
+            StoreError::Invalid(_) => Self::new(Code::Internal, message),
+            StoreError::Unavailable(_) => Self::new(Code::Unavailable, message),
+        }
     }
 }
 

@@ -16,8 +16,8 @@ use utoipa::openapi::OpenApi;
 
 pub(crate) use self::openapi::base;
 pub use self::problems::{
-    AppendProblems, CommandProblems, ControlProblems, GuestProblems, LogProblems, OperatorProblems,
-    OutboxProblems, ParkedProblems, QueryProblems, ReceiptProblems, StreamProblems,
+    AppendProblems, CommandProblems, CompactionProblems, ControlProblems, GuestProblems, LogProblems,
+    OperatorProblems, OutboxProblems, ParkedProblems, QueryProblems, ReceiptProblems, StreamProblems,
 };
 
 /// The page `/docs`: one file, which asks this server for both documents and nobody for anything else.

@@ -16,10 +16,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::ws::Utf8Bytes;
-use sillage_kernel::wire::{EventMessage, ReceiptMessage};
-use sillage_kernel::{Epoch, Event, Filter, Reach, Reaction, Reactor, StreamName, Tenant, UserId};
-use sillage_runtime::{ReceiptSink, Settled, station};
-use sillage_store::EventStore;
+use sillage_kernel::wire::{EventMessage, ReceiptMessage, SnapshotMessage};
+use sillage_kernel::{
+    Baseline, Epoch, Event, Filter, Reach, Reaction, Reactor, StreamName, Tenant, UserId, Version,
+};
+use sillage_runtime::{ReceiptSink, ReplayError, Settled, last_baseline, station};
+use sillage_store::{EventStore, StoreError};
 
 pub use self::connection::{Closing, Connection, MAX_DIRECT_BYTES, MAX_DIRECT_MESSAGES};
 use self::feed::{Feed, Frame};
@@ -127,6 +129,27 @@ impl Hub {
         let text = message_of(event, &self.epoch, &self.directory);
         let trace = event.metadata.traceparent.as_deref().map(feed::FrameTrace::new);
         Frame { version: event.version, text: Utf8Bytes::from(text), trace }
+    }
+
+    /// The state that stands for events which were dropped, as a finished message; the one at `wanted` must be in it.
+    pub(crate) async fn snapshot(
+        &self,
+        (tenant, feed): &FeedKey,
+        wanted: Version,
+    ) -> Result<Frame, StoreError> {
+        let unreadable = |error: ReplayError| match error {
+            ReplayError::Store(error) => error,
+            error => StoreError::Unavailable(error.to_string().into()),
+        };
+        let last = last_baseline(self.store.as_ref(), tenant, feed).await.map_err(unreadable)?;
+        let last = last.filter(|baseline| baseline.version >= wanted);
+        let lost = || StoreError::Unavailable(format!("nothing stands for what {feed} has lost").into());
+        let Baseline { version, state, .. } = last.ok_or_else(lost)?;
+        let (feed, epoch) = (feed.clone(), self.epoch.clone());
+        let message = SnapshotMessage { feed, epoch, sequence_number: version, state };
+        let text =
+            serde_json::to_string(&message).expect("a message has only string keys and no failing parts");
+        Ok(Frame { version, text: text.into(), trace: None })
     }
 
     /// The feed, if anybody follows it.

@@ -26,11 +26,11 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use sillage_kernel::{LogPosition, Position, StreamName};
-use sillage_runtime::{CommandBus, Deciders, ReactorHandle, Supervisor};
-use sillage_store::views::{Answer, QueryError, ViewReader};
+use sillage_runtime::{CommandBus, Compactor, Deciders, ReactorHandle, Supervisor};
+use sillage_store::views::{Answer, PastError, PastViews, QueryError, ViewReader};
 use sillage_store::{EventStore, Snapshots};
 
-use self::codes::{Code, Refusal};
+use self::codes::{Code, RETRY_AFTER_SECONDS, Refusal};
 use self::directory::Directory;
 use self::hub::Hub;
 use self::limits::Limits;
@@ -61,6 +61,10 @@ pub struct Gateway {
     pub directory: Arc<Directory>,
     /// Asks the views.
     pub views: ViewReader,
+    /// Asks them as they were.
+    pub past: Arc<PastViews>,
+    /// Drops what is no longer kept.
+    pub compactor: Compactor,
     /// The destinations of the log.
     pub reactors: Vec<ReactorHandle>,
     /// For each category that people may reach: who may reach which of its streams.
@@ -97,15 +101,53 @@ impl Gateway {
         ask: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<Answer<T>, Refusal> {
         self.limits.query(identity)?;
-        if let Some(LogPosition { epoch, position }) = at_least {
-            let current = self.store.epoch();
-            if epoch.is_some_and(|epoch| epoch != current) {
-                let refusal = Refusal::new(Code::EpochChanged, "The position belongs to another log.");
-                return Err(Refusal { detail: Some(("epoch", current.as_str().into())), ..refusal });
-            }
+        if let Some(at_least) = at_least {
+            let position = self.position_of(at_least)?;
             self.views.wait_for(view, position, AT_LEAST_PATIENCE).await?;
         }
         Ok(self.views.query(view, ask).await?)
+    }
+
+    /// Counts a question against its sender's rate and asks a view as it was at a position. It is replayed up to there
+    /// in the background; whoever does not get an answer in time asks again.
+    pub async fn query_at<T: Send + 'static>(
+        &self,
+        identity: &Identity,
+        view: &'static str,
+        at: LogPosition,
+        ask: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<Answer<T>, Refusal> {
+        self.limits.query(identity)?;
+        let past = self.past.at(self.position_of(at)?, AT_LEAST_PATIENCE).await?;
+        Ok(past.query(view, ask).await?)
+    }
+
+    /// A position of the log as it is now.
+    fn position_of(&self, LogPosition { epoch, position }: LogPosition) -> Result<Position, Refusal> {
+        let current = self.store.epoch();
+        if epoch.is_some_and(|epoch| epoch != current) {
+            let refusal = Refusal::new(Code::EpochChanged, "The position belongs to another log.");
+            return Err(Refusal { detail: Some(("epoch", current.as_str().into())), ..refusal });
+        }
+        Ok(position)
+    }
+}
+
+impl From<PastError> for Refusal {
+    fn from(error: PastError) -> Self {
+        let message = error.to_string();
+        match error {
+            PastError::NotYet { .. } => Self::field("at", message),
+            PastError::Compacted { kept_from } => Self::compacted(kept_from.get(), message),
+            PastError::Building { reached } => {
+                let detail = Some(("position", reached.get().into()));
+                Self { detail, ..Self::new(Code::ViewBehind, message) }
+            }
+            PastError::Busy => {
+                Self { retry_after: Some(RETRY_AFTER_SECONDS), ..Self::new(Code::Overloaded, message) }
+            }
+            PastError::Unavailable(_) => Self::new(Code::Unavailable, message),
+        }
     }
 }
 

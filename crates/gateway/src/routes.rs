@@ -2,6 +2,7 @@
 //! merged in by the composition root.
 
 mod commands;
+mod compaction;
 mod descriptions;
 mod guests;
 mod health;
@@ -42,6 +43,7 @@ pub fn router(gateway: Arc<Gateway>, systems: OpenApiRouter<Arc<Gateway>>) -> Ro
         .routes(routes!(reactors::list))
         .routes(routes!(reactors::parked))
         .routes(routes!(reactors::order))
+        .routes(routes!(compaction::post))
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(health::metrics))

@@ -97,6 +97,9 @@ pub enum Error {
     /// There are pushed records that no `end_batch` closed. A bug of the caller: end or discard the batch first.
     #[error("a batch is still open")]
     BatchOpen,
+    /// The group rests on one that was given up, or another comes before it. Stage it again, behind what is durable.
+    #[error("the group is out of turn")]
+    OutOfTurn,
     /// The caller's callback refused a batch. The cause is the caller's own; the log is as it was.
     #[error("the batch at {at} was refused during replay: {source}")]
     Replay {

@@ -276,16 +276,32 @@ pub(crate) fn decode_record(bytes: &[u8], address: Address) -> Result<RecordRef<
 
 /// Appends a record. `payload` is at most [`MAX_PAYLOAD_BYTES`]; the caller has checked.
 pub(crate) fn encode_record(into: &mut Vec<u8>, kind: u8, flags: u16, key_id: u32, payload: &[u8]) {
-    let len = u32::try_from(payload.len()).expect("a payload is at most 16 MiB");
+    encode_record_with(into, kind, flags, key_id, |into| into.extend_from_slice(payload));
+}
+
+/// Appends a record whose payload is what `write` appends, and answers how long that is. One of more than
+/// [`MAX_PAYLOAD_BYTES`] is for the caller to take away again.
+pub(crate) fn encode_record_with(
+    into: &mut Vec<u8>,
+    kind: u8,
+    flags: u16,
+    key_id: u32,
+    write: impl FnOnce(&mut Vec<u8>),
+) -> usize {
     let [flags_low, flags_high] = flags.to_le_bytes();
     let [key_0, key_1, key_2, key_3] = key_id.to_le_bytes();
-    let tail = [RECORD_FORMAT, kind, flags_low, flags_high, key_0, key_1, key_2, key_3];
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&tail), payload);
-    into.reserve(RECORD_HEADER_BYTES + payload.len());
-    into.extend_from_slice(&len.to_le_bytes());
-    into.extend_from_slice(&crc.to_le_bytes());
-    into.extend_from_slice(&tail);
-    into.extend_from_slice(payload);
+    let start = into.len();
+    // Length and checksum are known when the payload is there.
+    into.extend_from_slice(&[0; 8]);
+    into.extend_from_slice(&[RECORD_FORMAT, kind, flags_low, flags_high, key_0, key_1, key_2, key_3]);
+    write(into);
+    let record = into.get_mut(start..).expect("what was appended is there");
+    let (lead, checked) = record.split_at_mut(8);
+    let payload = checked.len() - (RECORD_HEADER_BYTES - 8);
+    let (len, crc) = lead.split_at_mut(4);
+    len.copy_from_slice(&u32::try_from(payload).unwrap_or(u32::MAX).to_le_bytes());
+    crc.copy_from_slice(&crc32c::crc32c(checked).to_le_bytes());
+    payload
 }
 
 /// What has been seen of a batch so far: the two facts that its marker must repeat.

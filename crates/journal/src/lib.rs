@@ -50,4 +50,4 @@ pub use format::{Address, Batch, Boundary, MAX_PAYLOAD_BYTES, Record, RecordRef}
 pub use journal::{AcceptLoss, DEFAULT_SEGMENT_BYTES, Journal, Lost, Opened, Options, Progress, Recovered};
 pub use reader::{MAX_OPEN_SEGMENTS, Reader};
 pub use walk::{End, Walk};
-pub use writer::{MAX_GROUP_BYTES, Writer};
+pub use writer::{Flusher, Group, MAX_GROUP_BYTES, Stager, Writer};

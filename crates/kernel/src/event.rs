@@ -179,7 +179,7 @@ pub struct NewEvent {
 
 impl NewEvent {
     /// Encodes the metadata and computes the digest. `data` must be one JSON value.
-    pub fn new(id: EventId, event_type: &str, data: String, metadata: Metadata) -> Self {
+    pub fn new(id: EventId, event_type: &str, data: impl Into<Arc<str>>, metadata: Metadata) -> Self {
         let metadata_json = metadata.encode();
         Self::kept(id, event_type, data, metadata, metadata_json)
     }
@@ -188,12 +188,13 @@ impl NewEvent {
     pub fn kept(
         id: EventId,
         event_type: &str,
-        data: String,
+        data: impl Into<Arc<str>>,
         metadata: Metadata,
         metadata_json: String,
     ) -> Self {
+        let data = data.into();
         let digest = Digest::of(event_type, &data, &metadata_json);
-        let (event_type, data) = (event_type.into(), data.into());
+        let event_type = event_type.into();
         Self { id, event_type, data, metadata, metadata_json: metadata_json.into(), digest }
     }
 }

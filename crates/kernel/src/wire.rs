@@ -92,6 +92,20 @@ pub struct EventMessage<D> {
     pub command_id: Option<CommandId>,
 }
 
+/// The state of a feed, which stands for its events up to a number: take it for what there was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "snapshot")]
+pub struct SnapshotMessage {
+    /// The stream.
+    pub feed: StreamName,
+    /// The log.
+    pub epoch: Epoch,
+    /// The number of the last event in it.
+    pub sequence_number: Version,
+    /// What the rules of the stream have made of its events.
+    pub state: Value,
+}
+
 /// What became of a command.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "receipt")]

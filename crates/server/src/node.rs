@@ -16,10 +16,13 @@ use sillage_gateway::serving::{self, Serving};
 use sillage_gateway::tokens::{Keys, TokenError};
 use sillage_gateway::{Gateway, routes};
 use sillage_kernel::Reactor;
-use sillage_runtime::{BusOptions, CommandBus, ContentKey, Projector, Reactors, Retry, Supervisor};
+use sillage_runtime::{
+    BusOptions, CommandBus, Compaction, Compactor, ContentKey, Keep, Policies, PolicyError, Projector,
+    Reactors, Retry, Supervisor,
+};
 use sillage_store::event_store::journal::{JournalOptions, JournalStore, LogError, Progress};
 use sillage_store::event_store::upcasting::Upcasting;
-use sillage_store::views::{Baselines, BaselinesError, Views, ViewsError};
+use sillage_store::views::{Baselines, BaselinesError, PastViews, Views, ViewsError};
 use sillage_store::{EventStore, Snapshots};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -51,6 +54,10 @@ pub struct Config {
     pub retry: Retry,
     /// Destinations beside the node's own.
     pub reactors: Vec<Arc<dyn Reactor>>,
+    /// What some categories keep of their events; all others keep everything.
+    pub keep: Vec<(String, Keep)>,
+    /// The log, where it is not the embedded one in `data`.
+    pub log: Option<Arc<dyn EventStore>>,
 }
 
 impl Config {
@@ -66,6 +73,8 @@ impl Config {
             rates: Rates::default(),
             retry: Retry::default(),
             reactors: Vec::new(),
+            keep: Vec::new(),
+            log: None,
         }
     }
 
@@ -94,11 +103,14 @@ pub enum NodeError {
         /// What is wrong.
         source: Box<LogError>,
     },
+    /// What a category is to keep cannot be done: change `--keep`.
+    #[error(transparent)]
+    Keep(#[from] PolicyError),
     /// The views cannot be opened.
     #[error(transparent)]
     Views(#[from] ViewsError),
-    /// What compaction has left cannot be read.
-    #[error(transparent)]
+    /// What compaction has put in place of events cannot be read.
+    #[error("the baselines of the log cannot be read: {0}")]
     Baselines(#[from] BaselinesError),
     /// The snapshots cannot be written: look at the disk.
     #[error("the file of the snapshots cannot be used: {0}")]
@@ -135,7 +147,8 @@ pub struct Node {
     gateway: Arc<Gateway>,
     projector: Projector,
     reactors: Reactors,
-    sweep: JoinHandle<()>,
+    /// What is simply ended: the sweep of the hub, and compaction.
+    chores: [JoinHandle<()>; 2],
     serving: JoinHandle<()>,
     stop: tokio::sync::watch::Sender<Stop>,
 }
@@ -152,9 +165,11 @@ impl Node {
         let stored = open_log(&config)?;
         let keys = Arc::new(Keys::open(&config.keys_file())?);
         let deciders = systems::deciders(ContentKey(keys.content_key()));
+        let policies = Policies::new(&deciders, &systems::views(), &config.keep)?;
         let store = Upcasting::over(stored, deciders.upcasters().clone());
         let snapshots = Arc::new(open_snapshots(&config)?);
         let views = open_views(&config, store.as_ref()).await?;
+        let past = open_past(&config, &store)?;
         let directory = Arc::new(Directory::default());
         let hub = Hub::new(Arc::clone(&store), Arc::clone(&directory), config.bounds);
         let supervisor = Supervisor::default();
@@ -176,6 +191,14 @@ impl Node {
             reactors.start(Arc::clone(&store), reactor, config.retry);
         }
         let sweep = supervisor.spawn("sweep of the hub", hub::sweep(Arc::clone(&hub)));
+        let compaction = Compaction {
+            store: Arc::clone(&store),
+            snapshots: Some(Arc::clone(&snapshots)),
+            policies,
+            reactors: reactors.handles().to_vec(),
+            views: view_reader.clone(),
+        };
+        let (compactor, compacting) = Compactor::start(compaction, &supervisor);
 
         let gateway = Arc::new(Gateway {
             bus,
@@ -186,6 +209,8 @@ impl Node {
             keys,
             directory,
             views: view_reader,
+            past,
+            compactor,
             reactors: reactors.handles().to_vec(),
             reach: systems::reach(),
             limits: Limits::new(config.rates),
@@ -196,7 +221,7 @@ impl Node {
         });
         let (stop, stopped) = tokio::sync::watch::channel(Stop::NotYet);
         let (address, serving) = listen(config.listen, config.serving, Arc::clone(&gateway), stopped).await?;
-        Ok(Self { address, gateway, projector, reactors, sweep, serving, stop })
+        Ok(Self { address, gateway, projector, reactors, chores: [sweep, compacting], serving, stop })
     }
 
     /// Where it listens.
@@ -217,7 +242,7 @@ impl Node {
     /// Stops in the order of the journey: no new requests, open sockets closed, what was taken settled, then
     /// the log. Answers how many connections were closed.
     pub async fn stop(self) -> usize {
-        let Self { address: _, gateway, projector, reactors, sweep, serving, stop } = self;
+        let Self { address: _, gateway, projector, reactors, chores, serving, stop } = self;
         stop.send_replace(Stop::Now);
         let closed = gateway.hub.close_all(Close::GoingAway);
         let all_closed = async {
@@ -230,7 +255,7 @@ impl Node {
         if tokio::time::timeout(STOP_PATIENCE, all_closed).await.is_err() {
             tracing::warn!("some requests were still open");
         }
-        sweep.abort();
+        chores.iter().for_each(JoinHandle::abort);
         projector.stop().await;
         reactors.stop().await;
         gateway.store.close().await;
@@ -241,6 +266,9 @@ impl Node {
 fn open_log(config: &Config) -> Result<Arc<dyn EventStore>, NodeError> {
     let folder = |source| NodeError::Folder { path: config.data.clone(), source };
     std::fs::create_dir_all(&config.data).map_err(folder)?;
+    if let Some(log) = &config.log {
+        return Ok(Arc::clone(log));
+    }
     let path = config.data.join("journal");
     let log_id = uuid::Uuid::new_v4().as_u128();
     let options = JournalOptions { progress: Some(tell_progress), ..config.journal.clone() };
@@ -272,6 +300,12 @@ async fn open_views(config: &Config, store: &dyn EventStore) -> Result<Views, No
     let baselines = Baselines::of_compaction(store).await?;
     let file = config.data.join("views.sqlite");
     Ok(systems::views().open(&file, &store.epoch(), store.head(), baselines)?)
+}
+
+fn open_past(config: &Config, store: &Arc<dyn EventStore>) -> Result<Arc<PastViews>, NodeError> {
+    let path = config.data.join("views-of-the-past");
+    let folder = |source| NodeError::Folder { path: path.clone(), source };
+    PastViews::open(Arc::clone(store), systems::views, &path).map_err(folder)
 }
 
 fn open_snapshots(config: &Config) -> Result<Snapshots, NodeError> {

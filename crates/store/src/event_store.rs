@@ -18,7 +18,7 @@ mod sequencer;
 mod tail;
 pub mod upcasting;
 
-pub(crate) use sequencer::{Head, StreamKey, check_limits};
+pub(crate) use sequencer::{Head, StreamMap, check_limits};
 
 use std::collections::BTreeMap;
 use std::future::Future;

@@ -4,7 +4,6 @@
 //! keeps its stream, version, id, bytes and time, and so its checksum. Versions make it repeatable: an event that is
 //! there already is known again, so an import that was cut short is made whole by running it once more.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use sillage_kernel::{Digest, Event, Expected, Filter, Position, Timestamp, Versi
 
 use crate::clock;
 use crate::event_store::{
-    Append, AppendError, Direction, Entry, EventStore, Head, StoreError, StreamKey, check_limits,
+    Append, AppendError, Direction, Entry, EventStore, Head, StoreError, StreamMap, check_limits,
 };
 
 /// The most events of one batch.
@@ -29,7 +28,7 @@ const MAX_ENDS: usize = 65_536;
 /// Takes batches. Nobody else may write to the store meanwhile.
 pub struct Import {
     store: Arc<dyn EventStore>,
-    ends: HashMap<StreamKey, Head>,
+    ends: StreamMap<Head>,
     /// The time of the last event of the log.
     last: Timestamp,
     taken: Taken,
@@ -84,7 +83,7 @@ impl Import {
         let before_last = store.head().previous();
         let mut page = store.read_all(before_last, Filter::Everything, 1).await?;
         let last = page.events.pop().map_or(Timestamp::from_micros(i64::MIN), |event| event.recorded_at);
-        Ok(Self { store, ends: HashMap::new(), last, taken: Taken::default(), times: Times::Kept })
+        Ok(Self { store, ends: StreamMap::default(), last, taken: Taken::default(), times: Times::Kept })
     }
 
     /// What became of the events so far.

@@ -40,6 +40,7 @@ export type Code =
   | "method_not_allowed"
   | "conflict"
   | "epoch_changed"
+  | "compacted"
   | "too_large"
   | "unsupported_media_type"
   | "unauthorized"
@@ -291,7 +292,7 @@ export interface Error {
   type: "error";
 }
 /**
- * The feed is followed from now on. What was missed comes next, then what is live.
+ * The feed is followed from now on. What was missed comes next, from a `snapshot` if events were compacted, then what is live.
  */
 export interface Subscribed {
   current_sequence: SequenceNumber;
@@ -307,7 +308,7 @@ export interface Unsubscribed {
   type: "unsubscribed";
 }
 /**
- * A page of a feed that was asked for by `sync`.
+ * A page of a feed that was asked for by `sync`; a `snapshot` comes before it if events were compacted.
  */
 export interface SyncBatch {
   /**
@@ -363,6 +364,10 @@ export interface Problem {
    * `invalid_field`: the path of the field.
    */
   field?: string;
+  /**
+   * `compacted`: the first number that can be asked for, of a version or a position as it was asked.
+   */
+  kept_from?: number;
   /**
    * The number of an event in the whole log; it grows and never repeats.
    */

@@ -40,6 +40,7 @@ const READ = {
   error: ["code", "message"],
   subscribed: ["feed", "epoch", "current_sequence"],
   sync_batch: ["feed", "events", "current_sequence"],
+  snapshot: ["feed", "sequence_number"],
   resync: ["feed"],
 };
 

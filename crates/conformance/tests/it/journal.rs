@@ -10,6 +10,9 @@ use sillage_store::EventStore;
 use sillage_store::event_store::journal::{IndexLimits, JournalOptions, JournalStore};
 use tempfile::TempDir;
 
+/// About as much as an event of the properties that drop some.
+const SMALL_SEGMENT_BYTES: u64 = 4_096;
+
 pub(crate) struct InFolder {
     // Before the folder, so that the log is closed when the folder goes.
     store: Arc<JournalStore>,
@@ -23,7 +26,8 @@ impl InFolder {
         Self::open(tempfile::tempdir().unwrap(), 7, JournalOptions::default())
     }
 
-    /// With an index of such small runs that every property meets several layers of it, and their merging.
+    /// With an index of such small runs that every property meets several layers of it, and their merging; and with such
+    /// small files of the log that what is dropped is dropped at once.
     pub(crate) fn with_small_runs() -> Self {
         let index = IndexLimits {
             tail_entries: 2,
@@ -32,7 +36,9 @@ impl InFolder {
             hot_streams: 2,
             ..IndexLimits::default()
         };
-        Self::open(tempfile::tempdir().unwrap(), 7, JournalOptions { index, ..JournalOptions::default() })
+        let options =
+            JournalOptions { index, segment_bytes: SMALL_SEGMENT_BYTES, ..JournalOptions::default() };
+        Self::open(tempfile::tempdir().unwrap(), 7, options)
     }
 
     fn open(folder: TempDir, log_id: u128, options: JournalOptions) -> Self {
@@ -56,7 +62,7 @@ impl Fixture for InFolder {
     }
 
     fn drops_at_once(&self) -> bool {
-        false
+        self.options.segment_bytes == SMALL_SEGMENT_BYTES
     }
 
     fn hold_disk(&self) -> Option<Box<dyn HeldDisk>> {

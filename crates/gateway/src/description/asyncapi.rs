@@ -10,9 +10,9 @@ use crate::receive::{MAX_IN_FLIGHT, MAX_MESSAGE_BYTES};
 /// What a client may send: the type of the message, its schema, and the types of what may be the answer.
 const CLIENT: &[(&str, &str, &[&str])] = &[
     ("action", "Action", &["receipt", "event", "error"]),
-    ("subscribe", "Subscribe", &["resync", "subscribed", "event", "error"]),
+    ("subscribe", "Subscribe", &["resync", "subscribed", "snapshot", "event", "error"]),
     ("unsubscribe", "Unsubscribe", &["unsubscribed", "error"]),
-    ("sync", "Sync", &["sync_batch", "error"]),
+    ("sync", "Sync", &["resync", "snapshot", "sync_batch", "error"]),
     ("refresh_token", "RefreshToken", &["token_refreshed", "error"]),
     ("ping", "Ping", &["pong"]),
 ];
@@ -20,6 +20,7 @@ const CLIENT: &[(&str, &str, &[&str])] = &[
 /// What the server may send: the type of the message and its schema.
 const SERVER: &[(&str, &str)] = &[
     ("event", "Event"),
+    ("snapshot", "Snapshot"),
     ("receipt", "Receipt"),
     ("subscribed", "Subscribed"),
     ("unsubscribed", "Unsubscribed"),
@@ -30,9 +31,10 @@ const SERVER: &[(&str, &str)] = &[
     ("error", "Error"),
 ];
 
-/// What the server sends without being asked at that moment: events of feeds that are followed, receipts of
-/// commands that another connection of the sender sent, and that the token runs out.
-const UNASKED: &[&str] = &["event", "receipt", "error"];
+/// What the server sends without being asked at that moment: events of feeds that are followed, snapshots where a
+/// follower is too slow for what is compacted, receipts of commands that another connection of the sender sent, and
+/// that the token runs out.
+const UNASKED: &[&str] = &["event", "snapshot", "receipt", "error"];
 
 /// Closing codes of the protocol that this server never sends. A client that knows them is ready for one that does.
 const RESERVED_CLOSES: &[(u16, &str)] = &[

@@ -33,7 +33,8 @@ problems! {
     /// Of the route that tells a receipt.
     ReceiptProblems: Unauthorized NotFound InvalidField RateLimited Unavailable;
     /// Of a route that asks a view.
-    QueryProblems: Unauthorized NotFound EpochChanged InvalidField RateLimited Unavailable ViewBehind;
+    QueryProblems: Unauthorized NotFound EpochChanged Compacted InvalidField RateLimited Overloaded Unavailable
+        ViewBehind;
     /// Of the route that opens a stream.
     StreamProblems: Unauthorized NotFound InvalidField RateLimited Overloaded Unavailable;
     /// Of the route that makes guests.
@@ -42,13 +43,15 @@ problems! {
     OperatorProblems: Unauthorized Forbidden;
     /// Of the route that shows the outbox.
     OutboxProblems: Unauthorized Forbidden Unavailable;
+    /// Of the route that compacts.
+    CompactionProblems: Unauthorized Forbidden Unavailable;
     /// Of the route that shows what is parked.
     ParkedProblems: Unauthorized Forbidden NotFound;
     /// Of the route that appends to a stream.
     AppendProblems: Malformed Unauthorized Forbidden NotFound Conflict TooLarge UnsupportedMediaType InvalidField
         RateLimited Overloaded Unavailable;
     /// Of the routes that read streams and the log.
-    LogProblems: Unauthorized Forbidden NotFound EpochChanged InvalidField RateLimited Internal Overloaded
+    LogProblems: Unauthorized Forbidden NotFound EpochChanged Compacted InvalidField RateLimited Internal Overloaded
         Unavailable;
     /// Of the route on which operators give orders.
     ControlProblems: Malformed Unauthorized Forbidden NotFound Conflict TooLarge UnsupportedMediaType InvalidField

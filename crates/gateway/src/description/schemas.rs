@@ -40,11 +40,15 @@ const GOLDEN: &[(&str, &[&str])] = &[
     ("Subscribed", &[golden!("server-subscribed")]),
     ("Unsubscribed", &[golden!("server-unsubscribed")]),
     ("Resync", &[golden!("server-resync")]),
+    ("Snapshot", &[golden!("server-snapshot")]),
     ("SyncBatch", &[golden!("server-sync-batch")]),
     ("Error", &[golden!("server-error"), golden!("server-error-rate-limited")]),
     ("TokenRefreshed", &[golden!("server-token-refreshed")]),
     ("Pong", &[golden!("server-pong")]),
-    ("Problem", &[golden!("http-problem"), golden!("http-problem-view-behind")]),
+    (
+        "Problem",
+        &[golden!("http-problem"), golden!("http-problem-view-behind"), golden!("http-problem-compacted")],
+    ),
 ];
 
 /// The schemas of the wire with their examples, by name.

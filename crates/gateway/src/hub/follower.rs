@@ -61,7 +61,7 @@ pub enum Outgoing {
     Receipt(Utf8Bytes),
     /// Another message for it alone.
     Answer(Utf8Bytes),
-    /// An event of a feed that it follows.
+    /// An event of a feed that it follows, or a snapshot that stands for events up to its number.
     Event(StreamName, Frame),
 }
 
@@ -225,15 +225,19 @@ impl Following {
         out: &mut Vec<Outgoing>,
     ) -> Result<usize, StoreError> {
         let (tenant, stream) = &self.key;
-        let page =
-            hub.store.read_stream(tenant, stream, self.next, Direction::Forward, CATCH_UP_PAGE).await?;
-        for event in &page.events {
-            let frame = hub.frame(event);
+        let page = hub.store.read_stream(tenant, stream, self.next, Direction::Forward, CATCH_UP_PAGE).await;
+        let frames = match page {
+            Ok(page) => page.events.iter().map(|event| hub.frame(event)).collect(),
+            Err(StoreError::Dropped { .. }) => vec![hub.snapshot(&self.key, self.next).await?],
+            Err(error) => return Err(error),
+        };
+        let taken = frames.len();
+        for frame in frames {
             self.next = frame.version.next();
             *room = room.saturating_sub(frame.text.len());
             out.push(Outgoing::Event(stream.clone(), frame));
         }
-        Ok(page.events.len())
+        Ok(taken)
     }
 }
 

@@ -134,7 +134,8 @@ impl Default for Part {
 /// Reads a stream, or follows it.
 ///
 /// With `Accept: text/event-stream` it is followed as `/api/stream` follows a feed: what was, then what comes,
-/// resumed by `Last-Event-ID`.
+/// resumed by `Last-Event-ID`. A page that would begin with events that were dropped is `compacted`: read on from
+/// `kept_from`, or begin with the state.
 #[utoipa::path(get, path = "/api/streams/{stream}", tag = "log", operation_id = "read_stream",
     params(
         ("stream" = String, Path, description = "The stream, `category-id`.", example = "parcel-7"),
@@ -164,7 +165,7 @@ pub(super) async fn read(
     let limit = checked_limit(limit)?;
     let from = from.max(Version::new(1));
     let page = gateway.store.read_stream(&identity.tenant, &stream, from, Direction::Forward, limit).await;
-    let page = page.map_err(|error| Refusal::new(Code::Unavailable, error.to_string()))?;
+    let page = page?;
     let last = page.events.last().map_or(Version::new(from.get() - 1), |event| event.version);
     let batch = SyncBatchMessage {
         feed: stream,
@@ -221,6 +222,8 @@ pub(super) struct StreamState {
 }
 
 /// Tells the state of a stream, now or as it was.
+///
+/// One whose events were dropped is `compacted`; `kept_from` is the first version whose state can be told.
 #[utoipa::path(get, path = "/api/streams/{stream}/state", tag = "log", operation_id = "stream_state",
     params(
         ("stream" = String, Path, description = "The stream, `category-id`.", example = "like-article-1"),
@@ -272,7 +275,8 @@ impl From<HistoryError> for Refusal {
         let message = error.to_string();
         match error {
             HistoryError::NoRules(_) => Self::new(Code::NotFound, message),
-            HistoryError::NotYet(_) | HistoryError::Compacted { .. } => Self::field("version", message),
+            HistoryError::NotYet(_) => Self::field("version", message),
+            HistoryError::Compacted { kept_from } => Self::compacted(kept_from.get(), message),
             HistoryError::Replay(ReplayError::Store(_)) => Self::new(Code::Unavailable, message),
             HistoryError::Replay(ReplayError::Compacted { .. } | ReplayError::Broken(_)) => {
                 Self::new(Code::Internal, message)

@@ -6,7 +6,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sillage_kernel::wire::{ClientMessage, ServerMessage, SyncBatchMessage};
 use sillage_kernel::{StreamName, Version};
-use sillage_store::{Direction, StoreError};
+use sillage_store::{Direction, StoreError, StreamPage};
 use tokio::sync::Semaphore;
 
 use crate::Gateway;
@@ -120,9 +120,7 @@ impl Session {
             self.follower.say(&ServerMessage::Resync { feed: feed.clone(), epoch: epoch.clone() });
             from = Version::ZERO.next();
         }
-        let store = &self.gateway.store;
-        let page = store.read_stream(&self.identity.tenant, &feed, from, Direction::Forward, SYNC_PAGE).await;
-        let page = page.map_err(unavailable)?;
+        let page = self.sync_page(&feed, from).await.map_err(unavailable)?;
         let mut room = SYNC_BYTES;
         let fitting = page.events.iter().map(|event| self.gateway.hub.frame(event)).take_while(|frame| {
             // One always fits, or there would be no end.
@@ -142,6 +140,22 @@ impl Session {
             serde_json::to_string(&batch).expect("a message has only string keys and no failing parts");
         self.follower.connection().tell(text.into());
         Ok(())
+    }
+
+    /// What comes from an event on; first a snapshot, if it was dropped.
+    async fn sync_page(&self, feed: &StreamName, from: Version) -> Result<StreamPage, StoreError> {
+        let Gateway { store, hub, .. } = self.gateway.as_ref();
+        let key = (self.identity.tenant.clone(), feed.clone());
+        let read = |from| store.read_stream(&key.0, &key.1, from, Direction::Forward, SYNC_PAGE);
+        match read(from).await {
+            Err(StoreError::Dropped { .. }) => {
+                let snapshot = hub.snapshot(&key, from).await?;
+                let page = read(snapshot.version.next()).await?;
+                self.follower.connection().tell(snapshot.text);
+                Ok(page)
+            }
+            page => page,
+        }
     }
 
     fn refresh_token(&mut self, message: &ClientMessage<'_>) -> Result<(), Refusal> {

@@ -13,9 +13,11 @@ use sillage_gateway::codes::{Code, Refusal};
 use sillage_gateway::description::schemas;
 use sillage_gateway::receive::{action, read_message};
 use sillage_kernel::wire::{
-    ActionMessage, ClientMessage, ErrorMessage, EventMessage, ReceiptMessage, ServerMessage, SyncBatchMessage,
+    ActionMessage, ClientMessage, ErrorMessage, EventMessage, ReceiptMessage, ServerMessage, SnapshotMessage,
+    SyncBatchMessage,
 };
 use sillage_kernel::{CommandId, Epoch, Outcome, Position, Receipt, Rejection, Version};
+use sillage_store::StoreError;
 
 const FEED: &str = "like-article-1";
 const EPOCH: &str = "9f1c2e7ab0d34c55a6e8107f3b2d4c91";
@@ -156,6 +158,13 @@ fn events_and_pages() {
         ..like_set()
     };
     assert_written_and_read(&closed, "server-event-of-the-system", "Event");
+    let snapshot = SnapshotMessage {
+        feed: FEED.parse().unwrap(),
+        epoch: epoch(),
+        sequence_number: Version::new(1_000),
+        state: json!({"likedBy": ["alice", "bob"], "closed": false, "version": 1000}),
+    };
+    assert_written_and_read(&snapshot, "server-snapshot", "Snapshot");
     let batch = SyncBatchMessage {
         feed: FEED.parse().unwrap(),
         events: vec![like_set()],
@@ -225,9 +234,11 @@ async fn problems() {
         detail: Some(("position", 1207.into())),
         ..Refusal::new(Code::ViewBehind, "the view has only come to position 1207")
     };
+    let compacted = StoreError::Dropped { kept_from: Version::new(1_001) }.into();
     for (refusal, name) in [
         (Refusal::field("commandId", "must be a UUID"), "http-problem"),
         (behind, "http-problem-view-behind"),
+        (compacted, "http-problem-compacted"),
     ] {
         let response = axum::response::IntoResponse::into_response(refusal);
         let status = response.status().as_u16();

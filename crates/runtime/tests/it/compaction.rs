@@ -129,7 +129,7 @@ fn append_of(stream: StreamName, events: Vec<NewEvent>) -> Append {
 }
 
 fn counted(data: &str, schema: u16) -> NewEvent {
-    NewEvent::new(EventId(Uuid::new_v4()), "Counted", data.into(), Metadata { schema, ..Metadata::default() })
+    NewEvent::new(EventId(Uuid::new_v4()), "Counted", data, Metadata { schema, ..Metadata::default() })
 }
 
 async fn until<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
@@ -214,7 +214,7 @@ async fn of_two_that_take_a_baseline_one_is_too_late() {
     other.count(1_000).await;
     other.baseline(1_000, 3, json!({"total": 1_000})).await;
     let theirs = Arc::clone(&other.baselines().await[0]);
-    let event = NewEvent::new(theirs.id, BASELINE_TAKEN, (*theirs.data).into(), theirs.metadata.clone());
+    let event = NewEvent::new(theirs.id, BASELINE_TAKEN, &*theirs.data, theirs.metadata.clone());
     let append = append_of(theirs.stream.clone(), vec![event]);
     assert!(compacted(0, 0)(&compact_while(&scene, [append]).await));
     assert_eq!(scene.baselines().await.len(), 1);
@@ -360,7 +360,7 @@ async fn a_baseline_of_another_log_is_not_believed() {
     other.count(10).await;
     other.baseline(5, 3, json!({"total": 5})).await;
     let foreign = Arc::clone(&other.baselines().await[0]);
-    let event = NewEvent::new(foreign.id, BASELINE_TAKEN, (*foreign.data).into(), foreign.metadata.clone());
+    let event = NewEvent::new(foreign.id, BASELINE_TAKEN, &*foreign.data, foreign.metadata.clone());
     scene.append(foreign.stream.clone(), vec![event]).await;
     assert!(compacted(0, 0)(&scene.compactor(Keep::FromBaseline).compact().await.unwrap()));
 }

@@ -153,7 +153,7 @@ impl Scene {
     }
 
     async fn append(&self, stream: &str) {
-        let event = NewEvent::new(EventId(Uuid::new_v4()), "Happened", "{}".into(), Metadata::default());
+        let event = NewEvent::new(EventId(Uuid::new_v4()), "Happened", "{}", Metadata::default());
         let entry = Entry { stream: stream.parse().unwrap(), expected: Expected::Any, events: vec![event] };
         let append = Append {
             tenant: "main".parse().unwrap(),

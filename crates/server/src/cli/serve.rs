@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use clap::Args;
+use sillage_runtime::Keep;
 use sillage_server::node::asked_to_stop;
 use sillage_server::{Config, Node, telemetry};
 use sillage_store::event_store::journal::AcceptLoss;
@@ -22,6 +23,10 @@ pub(crate) struct Serve {
     /// Acknowledged events are lost. Restore a backup if there is one.
     #[arg(long)]
     accept_loss: bool,
+    /// What a category keeps of its events: `like=all`, `like=30d` for what is younger than 30 days, or `like=baseline`
+    /// for what comes after the last saved state. May be repeated; a category that is not named keeps all.
+    #[arg(long, value_name = "CATEGORY=KEPT", env = "SILLAGE_KEEP", value_delimiter = ',', value_parser = keep)]
+    keep: Vec<(String, Keep)>,
     /// Where to send traces: a collector that speaks OTLP over HTTP, as http://127.0.0.1:4318.
     #[arg(long, value_name = "URL", env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     otlp: Option<String>,
@@ -30,18 +35,25 @@ pub(crate) struct Serve {
     traces_per_second: Option<u32>,
 }
 
+/// What an argument says that a category keeps.
+fn keep(text: &str) -> Result<(String, Keep), String> {
+    let (category, kept) =
+        text.split_once('=').ok_or("it must be a category, an equals sign and what is kept")?;
+    Ok((category.to_owned(), kept.parse()?))
+}
+
 /// How many requests a second are traced at most when there is a collector and nothing else is said.
 const TRACES_PER_SECOND: u32 = 10;
 
 pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
-    let Serve { listen, data: Data { data }, accept_loss, otlp, traces_per_second } = serve;
+    let Serve { listen, data: Data { data }, accept_loss, keep, otlp, traces_per_second } = serve;
     // An empty variable is one that is not set, as OpenTelemetry has it.
     let collector = otlp.as_deref().filter(|url| !url.is_empty());
     let traces_per_second = traces_per_second.unwrap_or(collector.map_or(0, |_| TRACES_PER_SECOND));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let telemetry = telemetry::start(collector)?;
-        let mut config = Config { traces_per_second, ..Config::new(listen, data) };
+        let mut config = Config { traces_per_second, keep, ..Config::new(listen, data) };
         if accept_loss {
             config.journal.accept_loss = AcceptLoss::Yes;
         }

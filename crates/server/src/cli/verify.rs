@@ -25,7 +25,7 @@ pub(crate) fn run(Verify { data }: Verify) -> Result<(), Failure> {
     };
     let verified = verify(&data.journal()?, told, |progress| teller.tell(progress))?;
     drop(teller);
-    let Verified { epoch, boundary, head, events, streams, commands, runs, unfinished } = verified;
+    let Verified { epoch, boundary, head, events, dropped, streams, commands, runs, unfinished } = verified;
     if epoch.is_none() && defects == 0 {
         return Err("the folder of the log is empty: is it the right one?".into());
     }
@@ -33,6 +33,9 @@ pub(crate) fn run(Verify { data }: Verify) -> Result<(), Failure> {
     println!(
         "{batches} batches, {events} events up to position {head}, {streams} streams, {commands} commands"
     );
+    if dropped > 0 {
+        println!("Of {dropped} events the contents were dropped, and what stays of them was checked.");
+    }
     println!("{runs} files of the index");
     if unfinished.is_some() {
         println!(

@@ -199,6 +199,8 @@ async fn gated(running: &Running) -> (Client, Arc<Gate>) {
         keys: Arc::clone(&own.keys),
         directory: Arc::clone(&own.directory),
         views: own.views.clone(),
+        past: Arc::clone(&own.past),
+        compactor: own.compactor.clone(),
         reactors: own.reactors.clone(),
         reach: systems::reach(),
         limits: Limits::new(Rates::default()),

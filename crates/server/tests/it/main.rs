@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod compaction;
 mod connections;
 mod descriptions;
 mod exports;

@@ -49,6 +49,58 @@ pub fn decode_event(payload: &[u8]) -> Result<Event, Malformed> {
 
 /// The same; the names that it has in common with the event before it are shared with that.
 pub fn decode_event_after(before: Option<&Event>, payload: &[u8]) -> Result<Event, Malformed> {
+    decode(before, payload, |rest| {
+        let metadata_json = rest.text()?;
+        let data = Arc::from(rest.text()?);
+        let metadata: Metadata =
+            serde_json::from_str(metadata_json).map_err(|_| Malformed("metadata that is not JSON"))?;
+        Ok(Contents { metadata_json: metadata_json.into(), metadata, data })
+    })
+}
+
+/// The payload of the record that stands in the place of an event that was dropped: what that of the event begins with.
+pub fn without_contents(payload: &[u8]) -> Result<&[u8], Malformed> {
+    let mut rest = Fields(payload);
+    rest.take(FIXED_BYTES)?;
+    // Tenant, stream and type.
+    for _ in 0..3 {
+        rest.text()?;
+    }
+    payload.get(..payload.len() - rest.0.len()).ok_or(Malformed("it is too short"))
+}
+
+/// Whose an event is, its version and its position.
+pub(super) fn decode_place(payload: &[u8]) -> Result<((Tenant, StreamName), Version, Position), Malformed> {
+    let mut rest = Fields(payload);
+    let position = Position::new(u64::from_le_bytes(rest.bytes()?));
+    let version = Version::new(u64::from_le_bytes(rest.bytes()?));
+    rest.take(FIXED_BYTES - 2 * 8)?;
+    Ok(((rest.name()?, rest.name()?), version, position))
+}
+
+/// An event that was dropped, from what [`without_contents`] has left of it: data and metadata are empty.
+pub fn decode_dropped(payload: &[u8]) -> Result<Event, Malformed> {
+    let nothing = |_: &mut Fields<'_>| {
+        Ok(Contents { metadata_json: Box::default(), metadata: Metadata::default(), data: "".into() })
+    };
+    decode(None, payload, nothing)
+}
+
+/// What the numbers, the id and the checksum of an event take.
+const FIXED_BYTES: usize = 3 * 8 + 16 + 32;
+
+/// What may be dropped of an event.
+struct Contents {
+    metadata_json: Box<str>,
+    metadata: Metadata,
+    data: Arc<str>,
+}
+
+fn decode<'a>(
+    before: Option<&Event>,
+    payload: &'a [u8],
+    contents: impl FnOnce(&mut Fields<'a>) -> Result<Contents, Malformed>,
+) -> Result<Event, Malformed> {
     let mut rest = Fields(payload);
     let position = Position::new(u64::from_le_bytes(rest.bytes()?));
     let version = Version::new(u64::from_le_bytes(rest.bytes()?));
@@ -62,11 +114,7 @@ pub fn decode_event_after(before: Option<&Event>, payload: &[u8]) -> Result<Even
         Some(same) => Arc::clone(same),
         None => Arc::from(event_type),
     };
-    let metadata_json = rest.text()?;
-    let data = Arc::from(rest.text()?);
-    let metadata: Metadata =
-        serde_json::from_str(metadata_json).map_err(|_| Malformed("metadata that is not JSON"))?;
-    let metadata_json = metadata_json.into();
+    let Contents { metadata_json, metadata, data } = contents(&mut rest)?;
     Ok(Event {
         position,
         tenant,
@@ -134,6 +182,17 @@ pub fn decode_ledger(payload: &[u8]) -> Result<(LedgerKey, LedgerEntry, Timestam
     };
     let receipt = Receipt { stream, command_id, outcome, position };
     Ok((LedgerKey { tenant, principal, command_id }, LedgerEntry { content, receipt }, at))
+}
+
+/// Appends the payload of the record that stands in the place of commands that the ledger has forgotten: what was minted
+/// before this moment may be one of them.
+pub fn encode_forgotten(until: Timestamp, out: &mut Vec<u8>) {
+    out.extend(until.as_micros().to_le_bytes());
+}
+
+/// The moment that [`encode_forgotten`] wrote.
+pub fn decode_forgotten(payload: &[u8]) -> Result<Timestamp, Malformed> {
+    Ok(Timestamp::from_micros(i64::from_le_bytes(Fields(payload).bytes()?)))
 }
 
 fn put_text(text: &str, out: &mut Vec<u8>) {

@@ -1,19 +1,20 @@
 //! The embedded default: our own append-only log, one folder, nothing beside it.
 //!
-//! One thread writes ([`writer`]); what waits goes to the disk as one group with one flush. Where everything stands
+//! Two threads write in turns ([`writer`]); what waits goes to the disk as one group with one flush. Where everything stands
 //! ([`index`]) is derived from the log, and can be deleted: it is kept in files beside it, so that opening the log
 //! reads only its end, and in memory for that end.
 
 pub mod backup;
+mod compaction;
 pub mod events;
 mod heads;
 mod index;
+mod reading;
 mod replay;
 pub mod verify;
 pub mod walk;
 mod writer;
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -27,15 +28,16 @@ pub use sillage_journal::{
     Recovered,
 };
 use sillage_journal::{DEFAULT_SEGMENT_BYTES, Journal, Opened, Reader};
-use sillage_kernel::{Epoch, Event, Filter, Position, StreamName, Tenant, Timestamp, Version};
+use sillage_kernel::{Epoch, Filter, Position, StreamName, Tenant, Timestamp, Version};
 use tokio::sync::{oneshot, watch};
 
+use self::compaction::{Compacting, Request, Requests};
 use self::heads::HotHeads;
 pub use self::index::IndexLimits;
-use self::index::{CommandSearch, Index, Page};
+use self::index::{CommandSearch, Index};
+use self::reading::read_ledger;
 use self::replay::Replayed;
-use self::writer::Writer;
-use super::codec::{decode_event_after, decode_ledger};
+use self::writer::{Publishing, Writer};
 use super::ledger::LedgerLimits;
 use super::queue::{Job, LeaseRequest, Load, Waiting};
 use super::sequencer::Sequencer;
@@ -43,7 +45,7 @@ use super::tail::Tail;
 use super::{
     Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Cut, Direction,
     Dropped, Durability, EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, Positions, StoreError,
-    StreamPage, check_cuts, room,
+    StreamPage, check_cuts,
 };
 use crate::clock;
 
@@ -55,6 +57,10 @@ enum Kind {
     Cursor,
     Lease,
     Epoch,
+    /// In the place of an event.
+    Dropped,
+    /// In the place of ledger entries.
+    Forgotten,
 }
 
 impl Kind {
@@ -65,13 +71,22 @@ impl Kind {
             Self::Cursor => 3,
             Self::Lease => 4,
             Self::Epoch => 5,
+            Self::Dropped => 6,
+            Self::Forgotten => 7,
         }
     }
 
     fn from_number(number: u8) -> Option<Self> {
-        [Self::Event, Self::Ledger, Self::Cursor, Self::Lease, Self::Epoch]
-            .into_iter()
-            .find(|kind| kind.number() == number)
+        let all = [
+            Self::Event,
+            Self::Ledger,
+            Self::Cursor,
+            Self::Lease,
+            Self::Epoch,
+            Self::Dropped,
+            Self::Forgotten,
+        ];
+        all.into_iter().find(|kind| kind.number() == number)
     }
 }
 
@@ -86,12 +101,6 @@ pub struct LeaseRecord {
     pub lease: Lease,
     /// Microseconds since 1970.
     pub until: i64,
-}
-
-impl From<(&str, &str, Lease, Timestamp)> for LeaseRecord {
-    fn from((name, owner, lease, until): (&str, &str, Lease, Timestamp)) -> Self {
-        Self { name: name.into(), owner: owner.into(), lease, until: until.as_micros() }
-    }
 }
 
 /// The beginning of an epoch in the log. Before the first of them its epoch is that of its own id.
@@ -149,24 +158,26 @@ impl Default for JournalOptions {
 /// The log in a folder. Dropping it waits for the writing thread, and so for all that was queued.
 pub struct JournalStore {
     shared: Arc<Shared>,
-    writer: Arc<RwLock<Option<WriterThread>>>,
+    writer: Arc<RwLock<Option<WritingThreads>>>,
     epoch: Epoch,
     ledger_memory: Duration,
 }
 
-/// The thread that writes, and the way to it.
-struct WriterThread {
+/// The threads that write, and the way to them.
+struct WritingThreads {
     jobs: Sender<Job>,
-    thread: JoinHandle<()>,
+    /// The way to the thread that drops and archives, which ends with these.
+    requests: Requests,
+    threads: Vec<JoinHandle<()>>,
 }
 
-impl WriterThread {
-    /// Lets it finish what it was asked for, and waits until it has let go of the log.
+impl WritingThreads {
+    /// Lets them finish what they were asked for, and waits until they have let go of the log.
     fn finish(self) {
-        let Self { jobs, thread } = self;
+        let Self { jobs, requests: _, threads } = self;
         drop(jobs);
         // A panic has been told already, as the failure of the store.
-        drop(thread.join());
+        threads.into_iter().for_each(|thread| drop(thread.join()));
     }
 }
 
@@ -200,39 +211,10 @@ impl Shared {
     fn index_mut(&self) -> RwLockWriteGuard<'_, Index> {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// The events at these addresses, as far as a page has room for them.
-    fn read_page(&self, addresses: &[Address]) -> Result<Vec<Arc<Event>>, StoreError> {
-        let mut events: Vec<Arc<Event>> = Vec::with_capacity(addresses.len());
-        let mut has_room = room();
-        let read = self.reader.read_each(addresses, |record| {
-            match decode_event_after(events.last().map(|last| &**last), record.payload) {
-                Ok(event) if has_room(&event) => events.push(Arc::new(event)),
-                Ok(_) => return ControlFlow::Break(None),
-                Err(error) => return ControlFlow::Break(Some(unreadable(error))),
-            }
-            ControlFlow::Continue(())
-        });
-        match read.map_err(unreadable)? {
-            ControlFlow::Break(Some(error)) => Err(error),
-            ControlFlow::Break(None) | ControlFlow::Continue(()) => Ok(events),
-        }
-    }
 }
 
 fn unreadable(error: impl std::fmt::Display) -> StoreError {
     StoreError::Unavailable(error.to_string().into())
-}
-
-/// The ledger record at `address`, if it is of that command.
-fn read_ledger(
-    reader: &Reader,
-    address: Address,
-    key: &LedgerKey,
-) -> Result<Option<LedgerEntry>, StoreError> {
-    let record = reader.read(address).map_err(unreadable)?;
-    let (found, entry, _) = decode_ledger(&record.payload).map_err(unreadable)?;
-    Ok((found == *key).then_some(entry))
 }
 
 impl JournalStore {
@@ -256,7 +238,7 @@ impl JournalStore {
         let folders = Folders::from(dir).with_archive(options.archive.clone());
         let own_id = Journal::log_id(&folders, disk.as_ref())?.unwrap_or(log_id);
         let Replayed { opened, upkeep, leases } = replay::open(&folders, own_id, &options, disk)?;
-        let Opened { writer: mut log, reader, keeper: _, recovered } = opened;
+        let Opened { writer: mut log, reader, keeper, recovered } = opened;
         let index = Arc::clone(&upkeep.index);
         if options.new_epoch == NewEpoch::Now || recovered.lost.is_some() {
             let record = EpochRecord { epoch: Epoch::from_log_id(log_id), since: clock::now() };
@@ -274,31 +256,59 @@ impl JournalStore {
         let shared = Arc::new(Shared { index, behind, tail, reader, watermark, failure, waiting });
         let heads = HotHeads::new(Arc::clone(&shared), options.index.hot_streams);
         let mut sequencer = Sequencer::resume(heads, head, recorded_at);
-        for LeaseRecord { name, owner, lease, until } in leases.into_values() {
+        for LeaseRecord { name, owner, lease, until } in leases.values().cloned() {
             sequencer.replay_lease(name, owner, lease, Timestamp::from_micros(until));
         }
         let failed = |doing| move |source| LogError::Io { doing, source };
         let background = upkeep.start(shared.reader.clone()).map_err(failed("start the indexing threads"))?;
+        let compacting = Compacting::start(Arc::clone(&shared), keeper);
+        let compacting = compacting.map_err(failed("start the compacting thread"))?;
+        let requests = compacting.requests();
         let (jobs, queue) = mpsc::channel();
-        let writer = Writer { background, log, sequencer, shared: Arc::clone(&shared), payload: Vec::new() };
-        let thread = std::thread::Builder::new()
-            .name("journal".into())
-            .spawn(move || writer.run(&queue))
-            .map_err(failed("start the writing thread"))?;
-        let writer = Arc::new(RwLock::new(Some(WriterThread { jobs, thread })));
+        let publishing =
+            Publishing { background, _compacting: compacting, leases: leases.into_iter().collect() };
+        let writer = Arc::new(Writer::new(queue, log, sequencer, publishing, Arc::clone(&shared)));
+        let threads = (0..writer::THREADS).map(|_| {
+            let writer = Arc::clone(&writer);
+            std::thread::Builder::new().name("journal".into()).spawn(move || writer.run())
+        });
+        let threads = threads.collect::<Result<_, _>>().map_err(failed("start the writing threads"))?;
+        drop(writer);
+        let writer = Arc::new(RwLock::new(Some(WritingThreads { jobs, requests, threads })));
         Ok((Self { shared, writer, epoch, ledger_memory: options.ledger.memory }, recovered))
+    }
+
+    /// Moves the sealed segments that end before a position to the archive that the options have named, and answers how
+    /// many were moved. They are read from there. After an error a part may have been moved, and whatever was not is
+    /// moved when it is asked again.
+    pub fn archive(&self, before: Position) -> BoxFuture<Result<u64, StoreError>> {
+        self.ask_compacting(|reply| Request::Archive(before, reply))
     }
 
     /// Hands a job to the writer and answers what it answers; `gone` if it is no more.
     fn ask<T: Send + 'static>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job, gone: T) -> BoxFuture<T> {
         let (reply, answer) = oneshot::channel();
-        if let Some(WriterThread { jobs, .. }) =
+        if let Some(WritingThreads { jobs, .. }) =
             self.writer.read().unwrap_or_else(PoisonError::into_inner).as_ref()
         {
             // A writer that is gone has dropped the queue, and with it the reply.
             drop(jobs.send(job(reply)));
         }
         Box::pin(async move { answer.await.unwrap_or(gone) })
+    }
+
+    /// Hands a request to the thread that drops and archives, and answers what it answers.
+    fn ask_compacting<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request,
+    ) -> BoxFuture<Result<T, StoreError>> {
+        let (reply, answer) = oneshot::channel();
+        if let Some(WritingThreads { requests, .. }) =
+            self.writer.read().unwrap_or_else(PoisonError::into_inner).as_ref()
+        {
+            requests.ask(request(reply));
+        }
+        Box::pin(async move { answer.await.unwrap_or_else(|_| Err(gone())) })
     }
 
     /// Reads off the async threads, since the disk may have to be asked.
@@ -334,11 +344,15 @@ impl Drop for JournalStore {
     }
 }
 
-fn take(writer: &RwLock<Option<WriterThread>>) -> Option<WriterThread> {
+fn take(writer: &RwLock<Option<WritingThreads>>) -> Option<WritingThreads> {
     writer.write().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 const GONE: &str = "the writing thread has stopped";
+
+fn gone() -> StoreError {
+    StoreError::Unavailable(GONE.into())
+}
 
 impl EventStore for JournalStore {
     fn features(&self) -> Features {
@@ -381,10 +395,11 @@ impl EventStore for JournalStore {
     fn append(&self, appends: Vec<Append>) -> BoxFuture<Vec<Result<Appended, AppendError>>> {
         let count = appends.len();
         let refused = move |error: &AppendError| vec![Err(error.clone()); count];
-        if let Err(full) = self.shared.reserve(&Load::of(&appends)) {
+        let load = Load::of(&appends);
+        if let Err(full) = self.shared.reserve(&load) {
             return Box::pin(std::future::ready(refused(&full)));
         }
-        self.ask(|reply| Job::Append(appends, reply), refused(&AppendError::Unavailable(GONE.into())))
+        self.ask(|reply| Job::Append(appends, load, reply), refused(&AppendError::Unavailable(GONE.into())))
     }
 
     fn look_up(&self, keys: Vec<LedgerKey>) -> BoxFuture<Result<Vec<Option<LedgerEntry>>, StoreError>> {
@@ -417,10 +432,8 @@ impl EventStore for JournalStore {
         if search.is_empty() {
             return Box::pin(std::future::ready(Ok(StreamPage { events: Vec::new(), head: search.head() })));
         }
-        self.read(move |shared| {
-            let (head, addresses) = search.finish().map_err(unreadable)?;
-            Ok(StreamPage { events: shared.read_page(&addresses)?, head })
-        })
+        let key = (tenant.clone(), stream.clone());
+        self.read(move |shared| shared.read_stream(key, search))
     }
 
     fn read_all(
@@ -432,19 +445,14 @@ impl EventStore for JournalStore {
         if let Some(run) = self.shared.tail.after(after, limit) {
             return Box::pin(std::future::ready(Ok(LogPage::of(run, after, &filter))));
         }
-        self.read(move |shared| {
-            let Page { addresses, through, .. } =
-                Page::find(&shared.index, after, &filter, limit).map_err(unreadable)?;
-            let run = shared.read_page(&addresses)?;
-            // A page without room for all of them has come as far as the last that is on it.
-            let through = if run.len() == addresses.len() { through } else { LogPage::end_of(&run, after) };
-            Ok(LogPage { events: run.into_iter().filter(|event| filter.admits(event)).collect(), through })
-        })
+        self.read(move |shared| shared.read_all(after, &filter, limit))
     }
 
-    /// This engine keeps everything.
     fn drop_events(&self, cuts: Vec<Cut>) -> BoxFuture<Result<Dropped, StoreError>> {
-        Box::pin(std::future::ready(check_cuts(&cuts).map(|()| Dropped::default())))
+        if let Err(invalid) = check_cuts(&cuts) {
+            return Box::pin(std::future::ready(Err(invalid)));
+        }
+        self.ask_compacting(|reply| Request::Drop(cuts, reply))
     }
 
     fn read_cursor(&self, reactor: &str) -> BoxFuture<Result<CursorState, StoreError>> {
@@ -466,13 +474,13 @@ impl EventStore for JournalStore {
         ttl: Duration,
     ) -> BoxFuture<Result<Option<Lease>, StoreError>> {
         let request = LeaseRequest { name: lease.into(), owner: owner.into(), ttl };
-        self.ask(|reply| Job::Lease(request, reply), Err(StoreError::Unavailable(GONE.into())))
+        self.ask(|reply| Job::Lease(request, reply), Err(gone()))
     }
 
     fn close(&self) -> BoxFuture<()> {
         let writer = take(&self.writer);
         Box::pin(async move {
-            let finish = tokio::task::spawn_blocking(|| writer.map(WriterThread::finish));
+            let finish = tokio::task::spawn_blocking(|| writer.map(WritingThreads::finish));
             // The only error is a panic, which the thread's own end has told.
             drop(finish.await);
         })

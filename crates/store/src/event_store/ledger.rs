@@ -54,6 +54,11 @@ impl Memory {
         self.forgotten_until
     }
 
+    /// What was minted before that moment is no longer in the log.
+    pub(crate) fn forget_until(&mut self, moment: Timestamp) {
+        self.forgotten_until = self.forgotten_until.max(moment);
+    }
+
     /// Forgets the oldest commands if they are too old or too many, and says whether it did. `newest` is the latest
     /// moment at which one of them was settled or minted, `known` how many there are with all others.
     pub(crate) fn forgets(&mut self, newest: Timestamp, known: u64, now: Timestamp) -> bool {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sillage_kernel::{Epoch, Event, Filter, Position, StreamName, Tenant, Timestamp, Version};
 use tokio::sync::watch;
 
-use super::sequencer::{Admitted, Head, Sequencer, StreamKey};
+use super::sequencer::{Admitted, Head, Sequencer, StreamMap};
 use super::{
     Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Cut, Direction,
     Dropped, Durability, EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, Positions, StoreError,
@@ -25,10 +25,10 @@ pub struct MemoryStore {
 
 #[derive(Default)]
 struct State {
-    sequencer: Sequencer<HashMap<StreamKey, Head>>,
+    sequencer: Sequencer<StreamMap<Head>>,
     /// What is not dropped; of each stream that is its end.
     log: Vec<Arc<Event>>,
-    streams: HashMap<StreamKey, Vec<Arc<Event>>>,
+    streams: StreamMap<Vec<Arc<Event>>>,
     ledger: HashMap<LedgerKey, LedgerEntry>,
     cursors: HashMap<Box<str>, CursorState>,
 }

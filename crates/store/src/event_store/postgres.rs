@@ -348,10 +348,11 @@ impl EventStore for PostgresStore {
     fn append(&self, appends: Vec<Append>) -> BoxFuture<Vec<Result<Appended, AppendError>>> {
         let count = appends.len();
         let refused = move |error: &AppendError| vec![Err(error.clone()); count];
-        if let Err(full) = self.shared.waiting.reserve(&Load::of(&appends)) {
+        let load = Load::of(&appends);
+        if let Err(full) = self.shared.waiting.reserve(&load) {
             return Box::pin(std::future::ready(refused(&full)));
         }
-        self.ask(|reply| Job::Append(appends, reply), refused(&AppendError::Unavailable(GONE.into())))
+        self.ask(|reply| Job::Append(appends, load, reply), refused(&AppendError::Unavailable(GONE.into())))
     }
 
     fn look_up(&self, keys: Vec<LedgerKey>) -> BoxFuture<Result<Vec<Option<LedgerEntry>>, StoreError>> {

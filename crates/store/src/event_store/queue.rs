@@ -29,8 +29,8 @@ type AppendAnswers = Vec<Result<Appended, AppendError>>;
 
 /// What a writer is asked to do.
 pub(crate) enum Job {
-    /// Append these, each for itself.
-    Append(Vec<Append>, oneshot::Sender<AppendAnswers>),
+    /// Append these, each for itself; so much they are.
+    Append(Vec<Append>, Load, oneshot::Sender<AppendAnswers>),
     /// Move a cursor.
     Cursor(CursorUpdate, oneshot::Sender<Result<(), CursorError>>),
     /// Give or prolong a lease.
@@ -42,7 +42,7 @@ impl Job {
     /// Tells everybody why nothing of it was kept. See [`Answer::refuse`].
     pub(crate) fn refuse(self, error: &AppendError) {
         match self {
-            Self::Append(appends, reply) => drop(reply.send(vec![Err(error.clone()); appends.len()])),
+            Self::Append(appends, _, reply) => drop(reply.send(vec![Err(error.clone()); appends.len()])),
             Self::Cursor(_, reply) => Answer::Cursor(Ok(()), reply).refuse(error),
             Self::Lease(_, reply) => Answer::Lease(Ok(None), reply).refuse(error),
         }
@@ -117,22 +117,23 @@ pub(crate) struct Waiting {
 
 impl Waiting {
     /// Makes room in the queue, or says that there is none.
-    pub(crate) fn reserve(&self, Load { appends, bytes }: &Load) -> Result<(), AppendError> {
+    pub(crate) fn reserve(&self, load: &Load) -> Result<(), AppendError> {
+        let Load { appends, bytes } = load;
         let waiting_appends = self.appends.fetch_add(*appends, Ordering::Relaxed) + appends;
         let waiting_bytes = self.bytes.fetch_add(*bytes, Ordering::Relaxed) + bytes;
         if waiting_appends > MAX_WAITING_APPENDS
             || waiting_bytes > MAX_WAITING_BYTES
             || *bytes > MAX_CALL_BYTES
         {
-            self.taken(Load { appends: *appends, bytes: *bytes });
+            self.taken(load);
             return Err(AppendError::Overloaded);
         }
         Ok(())
     }
 
     /// The writer has taken these from its queue.
-    pub(crate) fn taken(&self, Load { appends, bytes }: Load) {
-        self.appends.fetch_sub(appends, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    pub(crate) fn taken(&self, Load { appends, bytes }: &Load) {
+        self.appends.fetch_sub(*appends, Ordering::Relaxed);
+        self.bytes.fetch_sub(*bytes, Ordering::Relaxed);
     }
 }

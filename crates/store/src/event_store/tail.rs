@@ -59,6 +59,15 @@ impl Tail {
         }
     }
 
+    /// Lets go of everything up to a position: it is not in the log as it is here any more.
+    pub(crate) fn forget_to(&self, position: Position) {
+        let mut run = self.run.write().unwrap_or_else(PoisonError::into_inner);
+        while run.events.front().is_some_and(|event| event.position <= position) {
+            let Some(oldest) = run.events.pop_front() else { break };
+            run.bytes -= weight(&oldest);
+        }
+    }
+
     /// A page of up to `limit` events after `after`, or `None` if some of those are older than the tail.
     pub(crate) fn after(&self, after: Position, limit: usize) -> Option<Vec<Arc<Event>>> {
         let run = self.run.read().unwrap_or_else(PoisonError::into_inner);

@@ -7,7 +7,10 @@ use sillage_kernel::{
     Checksum, CommandId, ContentHash, Event, EventId, Metadata, NewEvent, Outcome, Position, Receipt,
     Rejection, Timestamp, Version,
 };
-use sillage_store::event_store::codec::{decode_event, decode_ledger, encode_event, encode_ledger};
+use sillage_store::event_store::codec::{
+    decode_dropped, decode_event, decode_forgotten, decode_ledger, encode_event, encode_forgotten,
+    encode_ledger, without_contents,
+};
 use sillage_store::{LedgerEntry, LedgerKey};
 use uuid::Uuid;
 
@@ -16,7 +19,7 @@ fn event() -> Event {
     let metadata =
         Metadata { command_id, user_id: Some("alice".parse().unwrap()), schema: 1, ..Metadata::default() };
     let id = EventId(Uuid::from_u128(0x019b_d64a_0800_7000_8000_0000_0000_0001));
-    let new = NewEvent::new(id, "LikeSetEvent", r#"{"count":1}"#.into(), metadata);
+    let new = NewEvent::new(id, "LikeSetEvent", r#"{"count":1}"#, metadata);
     let (tenant, stream) = ("main".parse().unwrap(), "like-é".parse().unwrap());
     let recorded_at = Timestamp::from_micros(1_768_826_734_592_001);
     let (position, version) = (Position::new(7), Version::new(1));
@@ -54,6 +57,33 @@ fn an_event_is_stored_as_ever() {
     for cut in 0..payload.len() {
         assert!(decode_event(&payload[..cut]).is_err(), "{cut}");
     }
+}
+
+#[test]
+fn what_is_left_of_a_dropped_event_is_stored_as_ever() {
+    let mut payload = Vec::new();
+    encode_event(&event(), &mut payload);
+    let place = without_contents(&payload).unwrap();
+    check("event-dropped.hex", place);
+    let nothing =
+        Event { data: "".into(), metadata_json: "".into(), metadata: Metadata::default(), ..event() };
+    assert_eq!(decode_dropped(place).unwrap(), nothing);
+    assert_eq!(without_contents(place).unwrap(), place);
+    for cut in 0..place.len() {
+        assert!(
+            decode_dropped(&place[..cut]).is_err() && without_contents(&payload[..cut]).is_err(),
+            "{cut}"
+        );
+    }
+}
+
+#[test]
+fn until_when_commands_are_forgotten_is_stored_as_ever() {
+    let (mut payload, until) = (Vec::new(), Timestamp::from_micros(1_768_826_734_592_001));
+    encode_forgotten(until, &mut payload);
+    check("forgotten.hex", &payload);
+    assert_eq!(decode_forgotten(&payload).unwrap(), until);
+    assert!(decode_forgotten(&payload[..7]).is_err());
 }
 
 #[test]

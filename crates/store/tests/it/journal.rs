@@ -1,8 +1,9 @@
 //! The index of the embedded engine: whatever happens to its files, what is read is what was written.
 
 mod disk;
-mod log;
+pub(crate) mod log;
 
+use std::cell::Cell;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,7 +25,11 @@ enum Step {
     Reopen,
     RemoveRun(usize),
     DamageRun(usize, usize),
+    RemoveIndex,
     TearLog(u64),
+    Cut { stream: usize, through: u64 },
+    Move { to: u64, kind: usize },
+    Lease,
     Check,
 }
 
@@ -34,18 +39,36 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Reopen),
         1 => (0..9_usize).prop_map(Step::RemoveRun),
         1 => (0..9_usize, 0..4_000_usize).prop_map(|(run, byte)| Step::DamageRun(run, byte)),
+        1 => Just(Step::RemoveIndex),
         1 => (1..1_500_u64).prop_map(Step::TearLog),
+        4 => (0..8_usize, 1..12_u64).prop_map(|(stream, through)| Step::Cut { stream, through }),
+        4 => (1..40_u64, 0..9_usize).prop_map(|(to, kind)| Step::Move { to, kind }),
+        1 => Just(Step::Lease),
         2 => Just(Step::Check),
     ]
 }
 
 #[test]
 fn whatever_happens_to_its_files_the_index_agrees_with_a_plain_model() {
+    let dropped = try_steps(48, || Log::new(small()));
+    assert_eq!(dropped, 0, "all is in the file that is written on");
+}
+
+/// Whatever is left out of its files, what is rebuilt from them is what was there.
+#[test]
+fn whatever_is_dropped_the_index_agrees_with_a_plain_model() {
+    let dropped = try_steps(64, || Log::in_segments(small()));
+    assert!(dropped > 100, "only {dropped} events were dropped");
+}
+
+/// Lets all kinds of things happen to logs, and answers how many events were dropped.
+fn try_steps(cases: u32, new: impl Fn() -> Log) -> u64 {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
-    let config = Config { cases: 48, failure_persistence: None, ..Config::default() };
-    let tried = TestRunner::new(config).run(&vec(step(), 1..60), |steps| {
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    let dropped = Cell::new(0);
+    let tried = TestRunner::new(config).run(&vec(step(), 1..80), |steps| {
         runtime.block_on(async {
-            let mut log = Log::new(small());
+            let mut log = new();
             for step in steps {
                 match step {
                     Step::Append { stream, events } => log.append(stream, events).await,
@@ -54,16 +77,29 @@ fn whatever_happens_to_its_files_the_index_agrees_with_a_plain_model() {
                         log.reopen(|log| log.with_run(run, |path| fs::remove_file(path).unwrap())).await
                     }
                     Step::DamageRun(run, byte) => log.reopen(|log| log.damage_run(run, byte)).await,
+                    Step::RemoveIndex => {
+                        log.reopen(|log| fs::remove_dir_all(log.index()).unwrap()).await;
+                        log.check().await;
+                    }
                     Step::TearLog(bytes) => log.reopen(|log| log.tear(bytes)).await,
+                    Step::Cut { stream, through } => {
+                        dropped.set(dropped.get() + log.cut(stream, through).await);
+                    }
+                    Step::Move { to, kind } => log.move_cursor(to, kind).await,
+                    Step::Lease => assert!(log.lease("anna").await.is_some()),
                     Step::Check => log.check().await,
                 }
             }
-            log.reopen(|_| {}).await;
-            log.check().await;
+            for change in [|_: &mut Log| {}, |log: &mut Log| fs::remove_dir_all(log.index()).unwrap()] {
+                log.reopen(change).await;
+                log.check().await;
+            }
+            assert_eq!(log.lease("anna").await, Some(1), "nobody else ever held it");
         });
         Ok(())
     });
     tried.unwrap_or_else(|failed| panic!("{failed}"));
+    dropped.get()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@
 
 mod backup;
 mod codec;
+mod compaction;
 mod epoch;
 mod events;
 mod import;

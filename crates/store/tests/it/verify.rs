@@ -31,7 +31,7 @@ pub(crate) fn open(dir: &Path) -> JournalStore {
 
 /// The n-th append: two events of one of four streams.
 pub(crate) fn append(n: u64) -> Append {
-    let new = || NewEvent::new(EventId(Uuid::now_v7()), "Happened", "{\"a\":1}".into(), Metadata::default());
+    let new = || NewEvent::new(EventId(Uuid::now_v7()), "Happened", "{\"a\":1}", Metadata::default());
     let tenant: sillage_kernel::Tenant = "main".parse().unwrap();
     let stream = StreamName::new("thing", &(n % STREAMS).to_string()).unwrap();
     let principal = "anna".parse().unwrap();

@@ -21,7 +21,7 @@ fn open(dir: &Path) -> JournalStore {
 
 /// Two events of a stream, and the command that asked for them.
 fn append(n: u64) -> Append {
-    let new = || NewEvent::new(EventId(Uuid::now_v7()), "Happened", "{}".into(), Metadata::default());
+    let new = || NewEvent::new(EventId(Uuid::now_v7()), "Happened", "{}", Metadata::default());
     let tenant: sillage_kernel::Tenant = "main".parse().unwrap();
     let stream: sillage_kernel::StreamName = "thing-1".parse().unwrap();
     let principal = "anna".parse().unwrap();
@@ -39,6 +39,7 @@ fn run(walk: &mut LogWalk) -> (End<()>, Vec<String>) {
     let end = walk.run(|Placed { record, .. }| {
         told.push(match record.unwrap() {
             Recorded::Event(Event { position, version, .. }) => format!("event {position} {version}"),
+            Recorded::Dropped(_) | Recorded::Forgotten(_) => panic!("nothing was compacted"),
             Recorded::Ledger(_, entry, _) => format!("command {}", entry.receipt.position),
             Recorded::Cursor(update) => format!("cursor {}", update.reactor),
             Recorded::Epoch(begun) => format!("epoch {}", begun.epoch),

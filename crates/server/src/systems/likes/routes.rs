@@ -59,6 +59,15 @@ async fn like(
 #[derive(Deserialize)]
 struct Wanted {
     at_least: Option<String>,
+    at: Option<String>,
+}
+
+/// Which state of the view is asked for.
+enum Asked {
+    /// That of now, or one that is at least so late.
+    Live(Option<LogPosition>),
+    /// The one at a position.
+    At(LogPosition),
 }
 
 /// The likes of a target, as one user sees them.
@@ -88,6 +97,9 @@ struct LikesDto {
         ("at_least" = Option<String>, Query, description = "The position that the answer shall reflect: \
             `epoch:position`, or a number for the current log, such as the `position` of a receipt. It is \
             waited for up to two seconds.", example = "1207"),
+        ("at" = Option<String>, Query, description = "The position that the answer shall reflect, and none later: \
+            the likes as they were. The view is replayed for it, which may take longer than an answer may: after \
+            `view_behind` or `overloaded` ask again."),
     ),
     responses(
         (status = 200, description = "As the view has it.", body = LikesDto,
@@ -102,11 +114,15 @@ async fn read(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let mut journey = gateway.sampler.query(traceparent(&headers));
-    let at_least = journey.checked(parse(&target_id, &wanted))?;
+    let asked = journey.checked(parse(&target_id, &wanted))?;
     let (tenant, user, target) = (identity.tenant.clone(), identity.actor.user_id.clone(), target_id.clone());
     journey.enter(station!("query", journey.context(), error = field::Empty));
     let ask = move |db: &Connection| likes_of(db, &tenant, &target, &user);
-    let answer = journey.checked(gateway.query(&identity, LikesView::NAME, at_least, ask).await)?;
+    let answer = match asked {
+        Asked::Live(at_least) => gateway.query(&identity, LikesView::NAME, at_least, ask).await,
+        Asked::At(at) => gateway.query_at(&identity, LikesView::NAME, at, ask).await,
+    };
+    let answer = journey.checked(answer)?;
     journey.enter(station!("transform", journey.context()));
     let Answer { value: LikesOfTarget { count, me, version }, position, freshness } = answer;
     let mut headers = HeaderMap::new();
@@ -118,8 +134,15 @@ async fn read(
     Ok((headers, Json(dto)).into_response())
 }
 
-fn parse(target_id: &str, wanted: &Wanted) -> Result<Option<LogPosition>, Refusal> {
+fn parse(target_id: &str, Wanted { at_least, at }: &Wanted) -> Result<Asked, Refusal> {
     stream_of(target_id)?;
-    let at_least = wanted.at_least.as_ref().map(|text| text.parse::<LogPosition>()).transpose();
-    at_least.map_err(|error| Refusal::field("at_least", error.problem))
+    let position = |name: &str, text: &Option<String>| {
+        let position = text.as_ref().map(|text| text.parse::<LogPosition>()).transpose();
+        position.map_err(|error| Refusal::field(name, error.problem))
+    };
+    match (position("at_least", at_least)?, position("at", at)?) {
+        (Some(_), Some(_)) => Err(Refusal::field("at", "cannot be there together with `at_least`")),
+        (None, Some(at)) => Ok(Asked::At(at)),
+        (at_least, None) => Ok(Asked::Live(at_least)),
+    }
 }

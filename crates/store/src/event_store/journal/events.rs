@@ -227,7 +227,7 @@ impl LogEvents {
             return Ok(None);
         }
         let end = self.walk.run(|Placed { record, .. }| match record {
-            Ok(Recorded::Event(event)) => ControlFlow::Break(Some(event.position)),
+            Ok(Recorded::Event(event) | Recorded::Dropped(event)) => ControlFlow::Break(Some(event.position)),
             Ok(_) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(None),
         })?;

@@ -3,27 +3,27 @@
 //! What is in memory is what the log says, so forgetting any of it only costs a read. A stream that never was costs
 //! none, but for the few that a filter takes for another.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use sillage_kernel::Version;
+use sillage_kernel::{Event, Version};
 
-use super::{Shared, unreadable};
-use crate::event_store::sequencer::{Head, Heads, StreamKey};
+use super::{Kind, Shared, unreadable};
+use crate::event_store::codec::{decode_dropped, decode_event};
+use crate::event_store::sequencer::{Head, Heads, StreamKey, StreamMap};
 use crate::event_store::{Direction, StoreError};
 
 /// The heads of a log.
 pub(super) struct HotHeads {
     shared: Arc<Shared>,
     /// Up to half of what may be kept, used since the last time it was full; and what was used before that.
-    hot: HashMap<StreamKey, Head>,
-    cooling: HashMap<StreamKey, Head>,
+    hot: StreamMap<Head>,
+    cooling: StreamMap<Head>,
     most: usize,
 }
 
 impl HotHeads {
     pub(super) fn new(shared: Arc<Shared>, most: usize) -> Self {
-        Self { shared, hot: HashMap::new(), cooling: HashMap::new(), most }
+        Self { shared, hot: StreamMap::default(), cooling: StreamMap::default(), most }
     }
 }
 
@@ -43,7 +43,10 @@ impl Heads for HotHeads {
     fn set(&mut self, key: StreamKey, head: Head) {
         let half = (self.most / 2).max(1);
         if self.hot.len() >= half {
-            let hot = std::mem::replace(&mut self.hot, HashMap::with_capacity(half));
+            let hot = std::mem::replace(
+                &mut self.hot,
+                StreamMap::with_capacity_and_hasher(half, foldhash::quality::RandomState::default()),
+            );
             let cold = std::mem::replace(&mut self.cooling, hot);
             // Letting go of so many takes a while, and the writer has better to do.
             drop(std::thread::Builder::new().spawn(move || drop(cold)));
@@ -58,9 +61,14 @@ impl Shared {
         let newest = Version::new(u64::MAX);
         let search = self.index().of_stream(key.clone(), newest, Direction::Backward, 1);
         let (_, addresses) = search.finish().map_err(unreadable)?;
-        match self.read_page(&addresses)?.first() {
-            Some(event) => Ok(Head { version: event.version, checksum: event.checksum }),
-            None => Ok(Head::default()),
-        }
+        let Some(address) = addresses.first() else { return Ok(Head::default()) };
+        let record = self.reader.read(*address).map_err(unreadable)?;
+        // The newest event is never dropped, but those behind it may have been lost.
+        let event = match record.kind == Kind::Dropped.number() {
+            true => decode_dropped(&record.payload),
+            false => decode_event(&record.payload),
+        };
+        let Event { version, checksum, .. } = event.map_err(unreadable)?;
+        Ok(Head { version, checksum })
     }
 }

@@ -31,7 +31,7 @@ pub(super) use self::inspection::inspect;
 pub(super) use self::opening::open;
 use self::part::{Admitted, Part, Place};
 pub(super) use self::run::Run;
-pub(super) use self::searching::{CommandSearch, Page};
+pub(super) use self::searching::{CommandSearch, Page, StreamSearch};
 pub(super) use self::upkeep::{Background, Done, Upkeep};
 pub(super) use self::writing::Folder;
 use super::{EpochRecord, LeaseRecord};
@@ -178,6 +178,18 @@ impl Index {
     pub(super) fn settle(&mut self, key: &LedgerKey, address: Address, at: Timestamp) {
         self.tail.settle(key, self.key, address, at);
         self.settled_at = self.settled_at.max(at);
+    }
+
+    /// Commands that were minted before this moment are no longer in the log.
+    pub(super) fn forget_until(&mut self, moment: Timestamp) {
+        self.memory.forget_until(moment);
+    }
+
+    /// The address before which the ledger has forgotten, and the moment before which it will refuse whatever was
+    /// minted, also after a crash.
+    pub(super) fn forgotten(&self) -> (Address, Timestamp) {
+        let until = self.runs.iter().map(|run| run.header.forgotten_until).max();
+        (self.forgotten_to, until.unwrap_or_default())
     }
 
     /// Moves a cursor.

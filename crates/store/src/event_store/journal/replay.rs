@@ -85,7 +85,8 @@ impl Replay {
         let mut index = upkeep.index.write().unwrap_or_else(PoisonError::into_inner);
         for record in batch.records() {
             match Recorded::decode(&record)? {
-                Recorded::Event(event) => index.add(&event, record.address),
+                Recorded::Event(event) | Recorded::Dropped(event) => index.add(&event, record.address),
+                Recorded::Forgotten(until) => index.forget_until(until),
                 Recorded::Ledger(key, _, at) => index.settle(&key, record.address, at),
                 Recorded::Cursor(update) => index.step(&update),
                 Recorded::Epoch(epoch) => index.begin_epoch(epoch),

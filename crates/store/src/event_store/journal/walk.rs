@@ -12,7 +12,7 @@ use sillage_journal::{
 use sillage_kernel::{Epoch, Event, Timestamp};
 
 use super::{EpochRecord, Kind, LeaseRecord};
-use crate::event_store::codec::{Malformed, decode_event, decode_ledger};
+use crate::event_store::codec::{Malformed, decode_dropped, decode_event, decode_forgotten, decode_ledger};
 use crate::event_store::{CursorUpdate, LedgerEntry, LedgerKey};
 
 /// What a record of the log says.
@@ -20,6 +20,8 @@ use crate::event_store::{CursorUpdate, LedgerEntry, LedgerKey};
 pub enum Recorded {
     /// Something happened.
     Event(Event),
+    /// Something happened whose contents were dropped: data and metadata are empty.
+    Dropped(Event),
     /// A command was settled, then.
     Ledger(LedgerKey, LedgerEntry, Timestamp),
     /// A cursor moved.
@@ -28,6 +30,8 @@ pub enum Recorded {
     Lease(LeaseRecord),
     /// The log began a new epoch.
     Epoch(EpochRecord),
+    /// Commands that were minted before this moment were left out.
+    Forgotten(Timestamp),
 }
 
 impl Recorded {
@@ -46,6 +50,8 @@ impl Recorded {
             Kind::Cursor => Self::Cursor(json(record.payload)?),
             Kind::Lease => Self::Lease(json(record.payload)?),
             Kind::Epoch => Self::Epoch(json(record.payload)?),
+            Kind::Dropped => Self::Dropped(decode_dropped(record.payload)?),
+            Kind::Forgotten => Self::Forgotten(decode_forgotten(record.payload)?),
         })
     }
 }

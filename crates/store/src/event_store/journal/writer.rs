@@ -1,95 +1,242 @@
-//! The one thread that writes: takes all that waits as one group, makes it durable with one flush, shows it
-//! to readers, and only then answers.
+//! Two threads that write in turns: while one waits for the disk, the other stages the next group.
+//!
+//! A turn takes all that waits as one group, makes it durable with one flush, shows it to readers, and only then
+//! answers. It goes through three rooms ([`Staging`], [`Flushing`], [`Publishing`]) and enters each before it leaves the
+//! one before, so turns never overtake one another. A group that cannot be written takes the one that was staged upon it
+//! with it; staging then begins again behind what is durable.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex};
 
-use sillage_journal::Address;
-use sillage_kernel::{Event, Timestamp};
+use sillage_journal::{Address, Boundary, Flusher, Stager};
+use sillage_kernel::{Event, Position, Timestamp};
 
+use super::compaction::Compacting;
 use super::heads::HotHeads;
 use super::index::{Background, Fullness};
-use super::{Kind, LeaseRecord, Shared, read_ledger};
+use super::reading::read_ledger;
+use super::{Kind, LeaseRecord, Shared};
 use crate::clock;
 use crate::event_store::codec::{encode_event, encode_ledger};
-use crate::event_store::queue::{Answer, GROUP_BYTES, GROUP_JOBS, Job, LeaseRequest, Load};
+use crate::event_store::queue::{Answer, GROUP_BYTES, GROUP_JOBS, Job, LeaseRequest};
 use crate::event_store::sequencer::{Admitted, Sequencer};
 use crate::event_store::{
     Append, AppendError, Appended, CursorError, CursorUpdate, Lease, LedgerKey, StoreError,
 };
 
+/// How many turns are taken at a time.
+pub(super) const THREADS: usize = 2;
+
 /// What readers will see once the group is durable.
-#[derive(Default)]
 struct Group {
+    now: Timestamp,
+    /// The last position in it, or before it.
+    position: Position,
     events: Vec<(Arc<Event>, Address)>,
     ledger: Vec<(LedgerKey, Address)>,
     cursors: Vec<CursorUpdate>,
+    leases: Vec<LeaseRecord>,
     answers: Vec<Answer>,
     /// What kept a record from being staged; then nothing of the group is written.
     broken: Option<sillage_journal::Error>,
 }
 
-/// The state of the writing thread.
+impl Group {
+    fn new(now: Timestamp) -> Self {
+        let (position, broken) = (Position::ZERO, None);
+        let (events, ledger, cursors) = (Vec::new(), Vec::new(), Vec::new());
+        Self { now, position, events, ledger, cursors, leases: Vec::new(), answers: Vec::new(), broken }
+    }
+
+    /// Nothing of it was kept, so nobody in it is told anything else, not even of a conflict that may have rested on
+    /// what is gone.
+    fn refuse(self, reason: &Arc<str>) {
+        let refused = AppendError::Unavailable(Arc::clone(reason));
+        self.answers.into_iter().for_each(|answer| answer.refuse(&refused));
+    }
+}
+
+/// What both threads work on.
 pub(super) struct Writer {
-    /// Writes what this thread sets aside. Before the log, so that nothing is written any more when another may open
-    /// it.
+    staging: Mutex<Staging>,
+    /// Goes before the log does, so that nothing is written any more when another may open it.
+    publishing: Mutex<Publishing>,
+    flushing: Mutex<Flushing>,
+    /// How many groups are durable and shown.
+    published: AtomicU64,
+    /// How many groups could not be written.
+    failures: AtomicU64,
+    shared: Arc<Shared>,
+}
+
+/// The first room: jobs become records.
+struct Staging {
+    jobs: Receiver<Job>,
+    stager: Stager,
+    sequencer: Sequencer<HotHeads>,
+    shared: Arc<Shared>,
+    /// How many of the groups that are published the sequencer knows to be.
+    settled: u64,
+    /// After how many failures it has begun again.
+    failures: u64,
+}
+
+/// The second room: a group comes to the disk.
+struct Flushing {
+    flusher: Flusher,
+    /// A buffer for another group.
+    spare: Option<sillage_journal::Group>,
+    /// Why the last group that could not be written was not.
+    reason: Arc<str>,
+}
+
+/// The third room: readers are shown what is durable.
+pub(super) struct Publishing {
+    /// Writes what is set aside here.
     pub(super) background: Background,
-    pub(super) log: sillage_journal::Writer,
-    pub(super) sequencer: Sequencer<HotHeads>,
-    pub(super) shared: Arc<Shared>,
-    /// Reused for each payload.
-    pub(super) payload: Vec<u8>,
+    /// Drops and archives what is sealed.
+    pub(super) _compacting: Compacting,
+    pub(super) leases: HashMap<Box<str>, LeaseRecord>,
 }
 
 impl Writer {
-    /// Works until every sender is gone. A panic is a failure for good: the thread does not come back.
-    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
-        let shared = Arc::clone(&self.shared);
-        if catch_unwind(AssertUnwindSafe(|| self.work(jobs))).is_err() {
-            shared.failure.send_replace(Some("the writing thread has panicked".into()));
+    pub(super) fn new(
+        jobs: Receiver<Job>,
+        log: sillage_journal::Writer,
+        sequencer: Sequencer<HotHeads>,
+        publishing: Publishing,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let (stager, flusher) = log.split();
+        let (settled, failures) = (0, 0);
+        let staging = Staging { jobs, stager, sequencer, shared: Arc::clone(&shared), settled, failures };
+        Self {
+            staging: Mutex::new(staging),
+            publishing: Mutex::new(publishing),
+            flushing: Mutex::new(Flushing { flusher, spare: None, reason: "".into() }),
+            published: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            shared,
         }
     }
 
-    fn work(&mut self, jobs: &Receiver<Job>) {
-        while let Ok(first) = jobs.recv() {
-            let now = clock::now();
-            let mut group = Group::default();
-            self.stage(first, now, &mut group);
-            while self.log.staged_bytes() < GROUP_BYTES && group.answers.len() < GROUP_JOBS {
-                let Ok(job) = jobs.try_recv() else { break };
-                self.stage(job, now, &mut group);
-            }
-            let written = match group.broken.take() {
-                None => self.log.commit(),
-                Some(error) => {
-                    self.log.discard_group();
-                    Err(error)
-                }
-            };
-            match written {
-                Ok(()) => self.publish(group, now),
-                Err(error) => self.give_up(group, &error),
-            }
+    /// Takes turns until every sender is gone. A panic is a failure for good: neither thread comes back.
+    pub(super) fn run(&self) {
+        if catch_unwind(AssertUnwindSafe(|| while self.turn().is_some() {})).is_err() {
+            self.shared.failure.send_replace(Some("the writing thread has panicked".into()));
         }
     }
 
-    fn stage(&mut self, job: Job, now: Timestamp, group: &mut Group) {
+    /// Takes one turn; none if there is nothing more to do, or the other thread has panicked.
+    fn turn(&self) -> Option<()> {
+        let mut staging = self.staging.lock().ok()?;
+        let first = staging.jobs.recv().ok()?;
+        staging.settle(self.published.load(Ordering::Acquire));
+        if staging.failures != self.failures.load(Ordering::Acquire) {
+            staging.begin_again(&*self.flushing.lock().ok()?, self.failures.load(Ordering::Acquire));
+        }
+        let mut group = Group::new(clock::now());
+        staging.stage(first, &mut group);
+        staging.stage_waiting(&mut group);
+        let mut flushing = self.flushing.lock().ok()?;
+        let failures = self.failures.load(Ordering::Acquire);
+        if staging.failures != failures {
+            staging.begin_again(&flushing, failures);
+            group.refuse(&flushing.reason);
+            return Some(());
+        }
+        // What has come while the disk was busy.
+        staging.stage_waiting(&mut group);
+        let written = match group.broken.take() {
+            None => staging.seal(&mut group, flushing.spare.take()).and_then(|sealed| {
+                drop(staging);
+                flushing.flush(sealed)
+            }),
+            Some(error) => Err(error),
+        };
+        match written {
+            Ok(()) => {
+                let boundary = flushing.flusher.boundary();
+                let mut publishing = self.publishing.lock().ok()?;
+                drop(flushing);
+                publishing.show(&self.shared, &mut group, boundary);
+                self.published.fetch_add(1, Ordering::Release);
+                drop(publishing);
+                group.answers.into_iter().for_each(Answer::send);
+            }
+            Err(error) => self.give_up(group, &mut flushing, &error),
+        }
+        Some(())
+    }
+
+    fn give_up(&self, group: Group, flushing: &mut Flushing, error: &sillage_journal::Error) {
+        tracing::error!(%error, "a group could not be written");
+        flushing.reason = error.to_string().into();
+        self.failures.fetch_add(1, Ordering::Release);
+        if flushing.flusher.is_poisoned() {
+            self.shared.failure.send_replace(Some(Arc::clone(&flushing.reason)));
+        }
+        group.refuse(&flushing.reason);
+    }
+}
+
+impl Staging {
+    /// So many groups are durable and shown: what they left behind is the truth.
+    fn settle(&mut self, published: u64) {
+        for _ in self.settled..published {
+            self.sequencer.commit();
+        }
+        self.settled = published;
+    }
+
+    /// Forgets what was staged, and goes on behind what is durable.
+    fn begin_again(&mut self, flushing: &Flushing, failures: u64) {
+        self.sequencer.discard();
+        self.stager = Stager::behind(&flushing.flusher);
+        self.failures = failures;
+    }
+
+    /// Stages what waits, as far as a group has room.
+    fn stage_waiting(&mut self, group: &mut Group) {
+        while self.stager.staged_bytes() < GROUP_BYTES && group.answers.len() < GROUP_JOBS {
+            let Ok(job) = self.jobs.try_recv() else { break };
+            self.stage(job, group);
+        }
+    }
+
+    /// What was staged, to be flushed. `spare` is for the next.
+    fn seal(
+        &mut self,
+        group: &mut Group,
+        spare: Option<sillage_journal::Group>,
+    ) -> Result<sillage_journal::Group, sillage_journal::Error> {
+        if let Some(spare) = spare {
+            self.stager.reuse(spare);
+        }
+        group.position = self.sequencer.position();
+        let sealed = self.stager.seal()?;
+        self.sequencer.seal();
+        Ok(sealed)
+    }
+
+    fn stage(&mut self, job: Job, group: &mut Group) {
         let answer = match job {
-            Job::Append(appends, reply) => {
-                self.shared.waiting.taken(Load::of(&appends));
-                let results = appends.into_iter().map(|append| self.append(append, now, group)).collect();
+            Job::Append(appends, load, reply) => {
+                self.shared.waiting.taken(&load);
+                let results = appends.into_iter().map(|append| self.append(append, group)).collect();
                 Answer::Append(results, reply)
             }
             Job::Cursor(update, reply) => Answer::Cursor(self.cursor(update, group), reply),
-            Job::Lease(request, reply) => Answer::Lease(self.lease(&request, now, group), reply),
+            Job::Lease(request, reply) => Answer::Lease(self.lease(&request, group), reply),
         };
         group.answers.push(answer);
     }
 
-    fn append(&mut self, append: Append, now: Timestamp, group: &mut Group) -> Result<Appended, AppendError> {
-        let shared = &self.shared;
+    fn append(&mut self, append: Append, group: &mut Group) -> Result<Appended, AppendError> {
+        let (shared, now) = (&self.shared, group.now);
         let known = |key: &LedgerKey| {
             let search = shared.index().of_command(key);
             search.find(|address| read_ledger(&shared.reader, address, key))
@@ -104,7 +251,7 @@ impl Writer {
             let address = self.push(group, Kind::Ledger, |payload| encode_ledger(&key, &entry, now, payload));
             group.ledger.extend(address.map(|address| (key, address)));
         }
-        self.end_batch(group);
+        self.stager.end_batch();
         Ok(appended)
     }
 
@@ -112,34 +259,28 @@ impl Writer {
         self.sequencer.check_fence(update.fence.as_ref()).map_err(|_| CursorError::Fenced)?;
         let json = serde_json::to_vec(&update).expect("a cursor has only string keys");
         self.push(group, Kind::Cursor, |payload| payload.extend(&json));
-        self.end_batch(group);
+        self.stager.end_batch();
         group.cursors.push(update);
         Ok(())
     }
 
-    fn lease(
-        &mut self,
-        request: &LeaseRequest,
-        now: Timestamp,
-        group: &mut Group,
-    ) -> Result<Option<Lease>, StoreError> {
+    fn lease(&mut self, request: &LeaseRequest, group: &mut Group) -> Result<Option<Lease>, StoreError> {
         let LeaseRequest { name, owner, ttl } = request;
-        let until = clock::later(now, *ttl);
-        let Some(lease) = self.sequencer.stage_lease(name, owner, now, until) else { return Ok(None) };
+        let until = clock::later(group.now, *ttl);
+        let Some(lease) = self.sequencer.stage_lease(name, owner, group.now, until) else { return Ok(None) };
         let record =
             LeaseRecord { name: name.clone(), owner: owner.clone(), lease, until: until.as_micros() };
         let json = serde_json::to_vec(&record).expect("a lease has only string keys");
         self.push(group, Kind::Lease, |payload| payload.extend(&json));
-        self.end_batch(group);
+        self.stager.end_batch();
+        group.leases.push(record);
         Ok(Some(lease))
     }
 
     /// Stages a record. Limits are checked before, so only a log that is broken refuses one; then the group
     /// is given up as a whole, since what is staged can no longer be told from what is not.
     fn push(&mut self, group: &mut Group, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) -> Option<Address> {
-        self.payload.clear();
-        write(&mut self.payload);
-        match self.log.push(kind.number(), 0, 0, &self.payload) {
+        match self.stager.push(kind.number(), 0, 0, write) {
             Ok(address) => Some(address),
             Err(error) => {
                 group.broken.get_or_insert(error);
@@ -147,49 +288,39 @@ impl Writer {
             }
         }
     }
+}
 
-    fn end_batch(&mut self, group: &mut Group) {
-        if let Err(error) = self.log.end_batch() {
-            group.broken.get_or_insert(error);
-        }
+impl Flushing {
+    fn flush(&mut self, sealed: sillage_journal::Group) -> Result<(), sillage_journal::Error> {
+        let written = self.flusher.flush(&sealed);
+        self.spare = Some(sealed);
+        written
     }
+}
 
-    /// Shows the group to readers, then wakes them, then answers: whoever is answered can read what it wrote.
-    fn publish(&mut self, group: Group, now: Timestamp) {
-        let Group { events, ledger, cursors, answers, broken: _ } = group;
-        self.sequencer.commit();
+impl Publishing {
+    /// Shows the group to readers, then wakes them: whoever is answered after that can read what it wrote.
+    fn show(&mut self, shared: &Shared, group: &mut Group, boundary: Boundary) {
+        let now = group.now;
+        self.leases.extend(group.leases.drain(..).map(|lease| (lease.name.clone(), lease)));
         {
-            let mut index = self.shared.index_mut();
-            for (event, address) in &events {
+            let mut index = shared.index_mut();
+            for (event, address) in &group.events {
                 index.add(event, *address);
             }
-            for (key, address) in &ledger {
+            for (key, address) in &group.ledger {
                 index.settle(key, *address, now);
             }
-            cursors.iter().for_each(|update| index.step(update));
-            if index.reach(self.log.boundary()) == Fullness::Full {
-                index.freeze(self.sequencer.leases().map(LeaseRecord::from).collect());
+            group.cursors.iter().for_each(|update| index.step(update));
+            if index.reach(boundary) == Fullness::Full {
+                index.freeze(self.leases.values().cloned().collect());
                 self.background.wake();
             }
-            self.shared.behind.store(index.is_behind(), Ordering::Relaxed);
+            shared.behind.store(index.is_behind(), Ordering::Relaxed);
         }
-        if !events.is_empty() {
-            self.shared.tail.extend(events.into_iter().map(|(event, _)| event));
-            self.shared.watermark.send_replace(self.sequencer.position());
+        if !group.events.is_empty() {
+            shared.tail.extend(group.events.drain(..).map(|(event, _)| event));
+            shared.watermark.send_replace(group.position);
         }
-        answers.into_iter().for_each(Answer::send);
-    }
-
-    /// Nothing of the group was kept, so nobody in it is told anything else, not even of a conflict that may
-    /// have rested on what is gone.
-    fn give_up(&mut self, group: Group, error: &sillage_journal::Error) {
-        self.sequencer.discard();
-        tracing::error!(%error, "a group could not be written");
-        let reason: Arc<str> = error.to_string().into();
-        if self.log.is_poisoned() {
-            self.shared.failure.send_replace(Some(Arc::clone(&reason)));
-        }
-        let refused = AppendError::Unavailable(reason);
-        group.answers.into_iter().for_each(|answer| answer.refuse(&refused));
     }
 }

@@ -11,7 +11,7 @@ use uuid::{NoContext, Uuid};
 use super::rows::State;
 use crate::clock;
 use crate::event_store::queue::{Answer, Job, LeaseRequest};
-use crate::event_store::sequencer::{Admitted, Head, Sequencer, StreamKey};
+use crate::event_store::sequencer::{Admitted, Head, Sequencer, StreamKey, StreamMap};
 use crate::event_store::{
     Append, AppendError, Appended, CursorError, CursorState, CursorUpdate, Entry, Fence, Lease, LedgerEntry,
     LedgerKey, Parked, StoreError,
@@ -33,7 +33,7 @@ impl Wanted {
         let lease = |fence: &Option<Fence>| fence.as_ref().map(|fence| fence.lease.clone());
         for job in jobs {
             match job {
-                Job::Append(appends, _) => {
+                Job::Append(appends, ..) => {
                     for Append { tenant, entries, ledger, fence, recorded_at: _ } in appends {
                         streams.extend(entries.iter().map(|entry| (tenant.clone(), entry.stream.clone())));
                         commands.extend(ledger.iter().map(|write| write.key.clone()));
@@ -59,7 +59,7 @@ impl Wanted {
 /// What was committed of all that some jobs speak of.
 pub(super) struct Base {
     pub(super) state: State,
-    pub(super) heads: HashMap<StreamKey, Head>,
+    pub(super) heads: StreamMap<Head>,
     pub(super) ledger: HashMap<LedgerKey, LedgerEntry>,
     pub(super) leases: Vec<LeaseRow>,
     /// Without what is parked.
@@ -118,7 +118,7 @@ impl Group {
         };
         for job in jobs {
             let answer = match job {
-                Job::Append(appends, reply) => {
+                Job::Append(appends, _, reply) => {
                     let results =
                         appends.into_iter().map(|append| group.append(&mut sequencer, append, &known));
                     Answer::Append(results.collect(), reply)
@@ -152,7 +152,7 @@ impl Group {
 
     fn append(
         &mut self,
-        sequencer: &mut Sequencer<HashMap<StreamKey, Head>>,
+        sequencer: &mut Sequencer<StreamMap<Head>>,
         append: Append,
         known: &HashMap<LedgerKey, LedgerEntry>,
     ) -> Result<Appended, AppendError> {

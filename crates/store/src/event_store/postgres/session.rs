@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::group::{Base, Group, LeaseRow, Steps, Wanted};
 use super::link::{Failed, Link};
 use super::rows::{self, STATE, State, column, get, malformed};
-use crate::event_store::sequencer::{Head, StreamKey};
+use crate::event_store::sequencer::{Head, StreamKey, StreamMap};
 use crate::event_store::{CursorState, Lease, LedgerEntry, LedgerKey};
 
 /// Where a writer tells the others that the log has grown: its position, and who has told.
@@ -228,9 +228,9 @@ impl Session {
         rows::state(&self.client().query_one(&self.state, &[]).await?)
     }
 
-    async fn heads(&self, keys: &[StreamKey]) -> Result<HashMap<StreamKey, Head>, Failed> {
+    async fn heads(&self, keys: &[StreamKey]) -> Result<StreamMap<Head>, Failed> {
         if keys.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(StreamMap::default());
         }
         let tenants: Vec<&str> = keys.iter().map(|(tenant, _)| tenant.as_str()).collect();
         let streams: Vec<&str> = keys.iter().map(|(_, stream)| stream.as_str()).collect();

@@ -18,7 +18,7 @@ use super::group::{Group, Wanted};
 use super::link::Failed;
 use super::session::Session;
 use crate::event_store::AppendError;
-use crate::event_store::queue::{GROUP_BYTES, GROUP_JOBS, Job, Load};
+use crate::event_store::queue::{GROUP_BYTES, GROUP_JOBS, Job};
 
 /// How long a group whose outcome is unknown is asked for; then its callers are told that it is.
 const ASK_FOR: Duration = Duration::from_secs(300);
@@ -135,11 +135,9 @@ impl Writer {
 
     /// A job has left the queue. Answers its bytes.
     fn account(&self, job: &Job) -> usize {
-        let Job::Append(appends, _) = job else { return 0 };
-        let load = Load::of(appends);
-        let bytes = load.bytes();
+        let Job::Append(_, load, _) = job else { return 0 };
         self.shared.waiting.taken(load);
-        bytes
+        load.bytes()
     }
 
     async fn write(&mut self, session: &Session) -> Written {

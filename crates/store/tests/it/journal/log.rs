@@ -1,25 +1,28 @@
 //! A log in a folder, and what it must hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sillage_journal::{Disk, RealDisk};
+use sillage_journal::{DEFAULT_SEGMENT_BYTES, Disk, RealDisk};
 use sillage_kernel::{
     CommandId, ContentHash, Event, EventId, Expected, Filter, Metadata, NewEvent, Position, StreamName,
-    Version,
+    Timestamp, Version,
 };
 use sillage_store::event_store::journal::{IndexLimits, JournalOptions, JournalStore};
 use sillage_store::{
-    Append, AppendError, CursorUpdate, Direction, Entry, EventStore, LedgerKey, LedgerWrite, StoreError,
-    Verdict,
+    Append, AppendError, CursorState, CursorUpdate, Cut, Direction, Entry, EventStore, LedgerKey,
+    LedgerWrite, Mode, Parked, ParkedBecause, StoreError, Verdict,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::disk::{FailingDisk, Shared};
+
+/// The reactor whose cursor the model knows.
+const MOVING: &str = "moving";
 
 /// Limits with which a few events make several runs and merge them.
 pub(crate) fn small() -> IndexLimits {
@@ -43,12 +46,21 @@ pub(crate) struct Log {
     store: Option<JournalStore>,
     disk: Arc<dyn Disk>,
     limits: IndexLimits,
+    segment_bytes: u64,
+    /// How many bytes of data an event has.
+    bulk: usize,
     folder: TempDir,
     /// All events, in the order of the log.
     log: Vec<EventId>,
     streams: BTreeMap<StreamName, Vec<EventId>>,
     /// Each command, and the position of its last event.
     commands: Vec<(LedgerKey, u64)>,
+    /// How far each stream was cut, and what was dropped of all.
+    cuts: BTreeMap<StreamName, u64>,
+    dropped: BTreeSet<EventId>,
+    /// Each state that the cursor of a reactor was in, the last one last; and whether some of that may be lost.
+    cursor: Vec<CursorState>,
+    torn: bool,
 }
 
 fn stream(n: usize) -> StreamName {
@@ -74,15 +86,37 @@ impl Log {
     }
 
     fn over(limits: IndexLimits, disk: Arc<dyn Disk>) -> Self {
-        let (folder, streams) = (TempDir::new().unwrap(), BTreeMap::new());
-        let mut log =
-            Self { store: None, disk, limits, folder, log: Vec::new(), streams, commands: Vec::new() };
+        Self::with(limits, DEFAULT_SEGMENT_BYTES, 2, disk)
+    }
+
+    /// A log of many small files and larger events, so that a few events make a file that is worth compacting.
+    pub(crate) fn in_segments(limits: IndexLimits) -> Self {
+        Self::with(limits, 1_500, 400, Arc::new(RealDisk))
+    }
+
+    fn with(limits: IndexLimits, segment_bytes: u64, bulk: usize, disk: Arc<dyn Disk>) -> Self {
+        let mut log = Self {
+            store: None,
+            disk,
+            limits,
+            segment_bytes,
+            bulk,
+            folder: TempDir::new().unwrap(),
+            log: Vec::new(),
+            streams: BTreeMap::new(),
+            commands: Vec::new(),
+            cuts: BTreeMap::new(),
+            dropped: BTreeSet::new(),
+            cursor: vec![CursorState::default()],
+            torn: false,
+        };
         log.open();
         log
     }
 
     fn open(&mut self) {
-        let options = JournalOptions { index: self.limits, ..JournalOptions::default() };
+        let segment_bytes = self.segment_bytes;
+        let options = JournalOptions { index: self.limits, segment_bytes, ..JournalOptions::default() };
         let disk = Arc::clone(&self.disk);
         let log_id = Uuid::new_v4().as_u128();
         self.store = Some(JournalStore::open_on(self.folder.path(), log_id, options, disk).unwrap().0);
@@ -99,6 +133,7 @@ impl Log {
         meanwhile(self);
         self.open();
         self.forget_what_was_torn();
+        self.check_cursor().await;
     }
 
     pub(crate) async fn reopen_on_real_disk(&mut self) {
@@ -115,6 +150,77 @@ impl Log {
         self.commands.retain(|(_, position)| *position <= head as u64);
     }
 
+    /// The cursor is where it was, or where it was before what was torn.
+    async fn check_cursor(&mut self) {
+        let found = self.store().read_cursor(MOVING).await.unwrap();
+        let place = self.cursor.iter().rposition(|state| *state == found);
+        let last = self.cursor.len() - 1;
+        assert!(
+            place == Some(last) || (self.torn && place.is_some()),
+            "{found:?} of {:?}",
+            self.cursor.last()
+        );
+        self.cursor.truncate(place.unwrap() + 1);
+        self.torn = false;
+    }
+
+    /// Takes one step of the cursor, of some kind.
+    pub(crate) async fn move_cursor(&mut self, to: u64, kind: usize) {
+        let parked = |because| {
+            let (tenant, key, since) = ("main".parse().unwrap(), "key".into(), Timestamp::from_micros(1));
+            vec![Parked { position: Position::new(to + 1), tenant, key, because, since }]
+        };
+        let (reactor, position) = (MOVING.into(), Some(Position::new(to)));
+        let moves = CursorUpdate { reactor, position, ..CursorUpdate::default() };
+        let update = match kind {
+            0 => CursorUpdate { park: parked(ParkedBecause::Skipped), ..moves },
+            1 => CursorUpdate { park: parked(ParkedBecause::Behind), position: None, ..moves },
+            2 => CursorUpdate { unpark: vec![Position::new(to)], position: None, ..moves },
+            3 => CursorUpdate {
+                mode: Some([Mode::Running, Mode::Paused][usize::from(to.is_multiple_of(2))]),
+                ..moves
+            },
+            _ => moves,
+        };
+        self.store().write_cursor(update.clone()).await.unwrap();
+        let mut state = self.cursor.last().unwrap().clone();
+        state.apply(&update);
+        self.cursor.push(state);
+    }
+
+    /// Cuts a stream, and answers how many events were dropped, of this one and of those that were cut before.
+    pub(crate) async fn cut(&mut self, n: usize, through: u64) -> u64 {
+        let (tenant, stream, through) = ("main".parse().unwrap(), stream(n), Version::new(through));
+        let highest = self.cuts.entry(stream.clone()).or_default();
+        *highest = through.get().max(*highest);
+        let dropped = self.store().drop_events(vec![Cut { tenant, stream, through }]).await.unwrap();
+        let mut found = 0;
+        for (name, events) in &self.streams {
+            let through =
+                self.cuts.get(name).copied().unwrap_or(0).min(events.len().saturating_sub(1) as u64);
+            for (version, event) in (1..).zip(events) {
+                if self.is_dropped(name, version).await && self.dropped.insert(*event) {
+                    assert!(version <= through, "{name} {version} was dropped");
+                    found += 1;
+                }
+            }
+        }
+        assert_eq!(dropped.events, found);
+        found
+    }
+
+    async fn is_dropped(&self, name: &StreamName, version: u64) -> bool {
+        let (tenant, version) = ("main".parse().unwrap(), Version::new(version));
+        match self.store().read_stream(&tenant, name, version, Direction::Forward, 1).await {
+            Ok(page) => {
+                assert_eq!(page.events.len(), 1);
+                false
+            }
+            Err(StoreError::Dropped { .. }) => true,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     pub(crate) async fn append(&mut self, n: usize, events: usize) {
         self.try_append(n, events).await.unwrap();
     }
@@ -129,7 +235,8 @@ impl Log {
     }
 
     async fn append_to(&mut self, stream: StreamName, events: usize) -> Result<(), AppendError> {
-        let new = || NewEvent::new(EventId(Uuid::now_v7()), "Happened", "{}".into(), Metadata::default());
+        let data = format!("\"{}\"", "x".repeat(self.bulk - 2));
+        let new = || NewEvent::new(EventId(Uuid::now_v7()), "Happened", data.as_str(), Metadata::default());
         let events: Vec<_> = std::iter::repeat_with(new).take(events).collect();
         let ids: Vec<_> = events.iter().map(|event| event.id).collect();
         let known = self.streams.entry(stream.clone()).or_default();
@@ -203,18 +310,27 @@ impl Log {
         self.runs().iter().map(end).max().unwrap_or(0)
     }
 
+    /// The last file of the log.
     fn segment(&self) -> PathBuf {
-        self.folder.path().join("0000000000000000.seg")
+        let files = fs::read_dir(self.folder.path()).unwrap().map(|file| file.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|end| end == "seg")).max().unwrap()
     }
 
-    /// Where the log ends, without the zeros that were written ahead.
-    fn log_bytes(&self) -> u64 {
+    /// How long the last file is, without the zeros that were written ahead.
+    fn segment_bytes(&self) -> u64 {
         let bytes = fs::read(self.segment()).unwrap();
         bytes.iter().rposition(|byte| *byte != 0).unwrap() as u64 + 1
     }
 
-    pub(crate) fn tear(&self, bytes: u64) {
-        let len = self.log_bytes().saturating_sub(bytes).max(40);
+    /// Where the log ends.
+    fn log_bytes(&self) -> u64 {
+        let base = self.segment().file_stem().unwrap().to_str().unwrap().to_owned();
+        u64::from_str_radix(&base, 16).unwrap() + self.segment_bytes()
+    }
+
+    pub(crate) fn tear(&mut self, bytes: u64) {
+        self.torn = true;
+        let len = self.segment_bytes().saturating_sub(bytes).max(40);
         fs::OpenOptions::new().write(true).open(self.segment()).unwrap().set_len(len).unwrap();
     }
 
@@ -282,7 +398,8 @@ impl Log {
 
     async fn try_check(&self) -> Result<(), StoreError> {
         let all = self.read_everything().await?;
-        assert_eq!(all.iter().map(|event| event.id).collect::<Vec<_>>(), self.log);
+        let kept: Vec<_> = self.log.iter().filter(|id| !self.dropped.contains(id)).copied().collect();
+        assert_eq!(all.iter().map(|event| event.id).collect::<Vec<_>>(), kept);
         let category = |name: &'static str| Filter::Category(name.into());
         for filter in [Filter::People, category("$system"), category("like"), category("nobody")] {
             let wanted: Vec<_> = all.iter().filter(|event| filter.admits(event)).cloned().collect();
@@ -306,18 +423,34 @@ impl Log {
         let page = |from, direction, limit| {
             self.store().read_stream(&tenant, name, Version::new(from), direction, limit)
         };
-        let ids = |events: &[Arc<Event>]| events.iter().map(|event| event.id).collect::<Vec<_>>();
-        let len = events.len();
-        let last = len as u64;
+        let last = events.len() as u64;
+        let kept = |version: u64| {
+            let id = *events.get(usize::try_from(version).unwrap().checked_sub(1)?)?;
+            (!self.dropped.contains(&id)).then_some(id)
+        };
         for (from, limit) in [(1, usize::MAX), (last / 2 + 1, 3), (last, 1), (last + 1, 5)] {
-            let read = page(from, Direction::Forward, limit).await?;
-            let start = usize::try_from(from.saturating_sub(1)).unwrap().min(len);
-            let end = start.saturating_add(limit).min(len);
-            assert_eq!((read.head.get(), ids(&read.events)), (last, events[start..end].to_vec()));
-            let read = page(from, Direction::Backward, limit).await?;
-            let end = usize::try_from(from).unwrap().min(len);
-            let wanted: Vec<_> = events[..end].iter().rev().take(limit).copied().collect();
-            assert_eq!((read.head.get(), ids(&read.events)), (last, wanted));
+            let backward = (1..=from.min(last)).rev().collect();
+            for (direction, asked) in
+                [(Direction::Forward, Vec::from_iter(from.max(1)..=last)), (Direction::Backward, backward)]
+            {
+                let wanted: Vec<_> = asked.iter().map_while(|version| kept(*version)).take(limit).collect();
+                let gone = asked.first().is_some_and(|first| kept(*first).is_none());
+                match page(from, direction, limit).await {
+                    Err(StoreError::Dropped { kept_from }) => {
+                        let kept_from = kept_from.get();
+                        assert!(gone && kept(kept_from - 1).is_none(), "{name} {from}");
+                        assert!(
+                            kept(kept_from).is_some() || kept_from == last + 1,
+                            "{name} {from}: {kept_from}"
+                        );
+                    }
+                    read => {
+                        let read = read?;
+                        let found: Vec<_> = read.events.iter().map(|event| event.id).collect();
+                        assert_eq!((read.head.get(), found, gone), (last, wanted, false), "{name} {from}");
+                    }
+                }
+            }
         }
         Ok(())
     }

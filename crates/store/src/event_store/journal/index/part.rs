@@ -13,7 +13,7 @@ use sillage_kernel::{Event, Filter, Position, Timestamp, Version};
 use super::bloom::{Hash, HashKey};
 use super::{Layer, Name, Span};
 use crate::event_store::LedgerKey;
-use crate::event_store::sequencer::StreamKey;
+use crate::event_store::sequencer::StreamMap;
 
 /// Where an event stands, and of which category it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +130,7 @@ pub(super) struct Part {
     pub(super) first: Position,
     pub(super) places: Vec<Place>,
     pub(super) categories: Categories,
-    pub(super) streams: HashMap<StreamKey, Postings>,
+    pub(super) streams: StreamMap<Postings>,
     pub(super) commands: Commands,
     /// When the last event of the log before `to` was recorded.
     pub(super) recorded_at: Timestamp,
@@ -139,7 +139,7 @@ pub(super) struct Part {
 impl Part {
     /// An empty one, from the end of another.
     pub(super) fn new(from: Boundary, first: Position, recorded_at: Timestamp) -> Self {
-        let (places, categories, streams) = (Vec::new(), Categories::default(), HashMap::new());
+        let (places, categories, streams) = (Vec::new(), Categories::default(), StreamMap::default());
         let commands = Commands::default();
         Self { from, to: from, first, places, categories, streams, commands, recorded_at }
     }

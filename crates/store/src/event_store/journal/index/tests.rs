@@ -28,7 +28,7 @@ fn key(id: Uuid) -> LedgerKey {
 
 fn event(position: u64, stream: &str, version: u64) -> Event {
     let id = EventId(Uuid::from_u128(position.into()));
-    let new = NewEvent::new(id, "Happened", "{}".into(), Metadata::default());
+    let new = NewEvent::new(id, "Happened", "{}", Metadata::default());
     let (position, version) = (Position::new(position), Version::new(version));
     let (tenant, stream, recorded_at) =
         ("main".parse().unwrap(), stream.parse().unwrap(), second(position.get()));
