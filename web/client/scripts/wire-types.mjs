@@ -20,6 +20,7 @@ const wanted = [
   "Subscribed",
   "Unsubscribed",
   "SyncBatch",
+  "Snapshot",
   "Resync",
   "TokenRefreshed",
   "Pong",

@@ -12,8 +12,7 @@ import type { Command, Confirmation } from "./command";
 import { complain } from "./errors";
 import type { Model } from "./model";
 import type { Checkpoint } from "./storage";
-import type { Snapshot } from "./transport";
-import type { Event } from "./wire";
+import type { Event, Snapshot } from "./wire";
 
 /** What an event, or a snapshot, was to a feed. */
 export type Applied = "new" | "old" | "gap";

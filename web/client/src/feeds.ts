@@ -7,9 +7,8 @@ import { Feed, type Overlaid, type Step } from "./feed";
 import type { Keeper } from "./keeper";
 import type { Model } from "./model";
 import { pause, type Time } from "./timing";
-import type { Snapshot } from "./transport";
 import type { Views } from "./views";
-import type { Epoch, Event } from "./wire";
+import type { Epoch, Event, Snapshot } from "./wire";
 
 /** Why the server does not show a feed. */
 export interface FeedError {

@@ -2,14 +2,12 @@
 
 import type {
   Action,
-  Epoch,
   Event,
-  Feed,
   Ping,
   Receipt,
   RefreshToken,
   Resync,
-  SequenceNumber,
+  Snapshot,
   Subscribe,
   Subscribed,
   Sync,
@@ -19,15 +17,6 @@ import type {
 } from "./wire";
 
 export type ClientMessage = Action | Subscribe | Unsubscribe | Sync | RefreshToken | Ping;
-/** A state of a feed, in the place of the events before it. */
-export interface Snapshot {
-  type: "snapshot";
-  feed: Feed;
-  epoch: Epoch;
-  /** The number of the last event in it. */
-  sequence_number: SequenceNumber;
-  state: unknown;
-}
 export type ServerMessage = Event | Receipt | WireError | Subscribed | SyncBatch | Snapshot | Resync;
 
 /** Why a connection has ended: a close code of `PROTOCOL`, 1006 if nothing is known. */

@@ -125,6 +125,7 @@ export interface Wire {
   Subscribed: Subscribed;
   Unsubscribed: Unsubscribed;
   SyncBatch: SyncBatch;
+  Snapshot: Snapshot;
   Resync: Resync;
   TokenRefreshed: TokenRefreshed;
   Pong: Pong;
@@ -325,6 +326,24 @@ export interface SyncBatch {
    */
   has_more: boolean;
   type: "sync_batch";
+}
+/**
+ * The state of a feed, where the events up to a number were compacted: take it for all of them. What comes next follows that number.
+ */
+export interface Snapshot {
+  epoch: Epoch;
+  feed: Feed;
+  /**
+   * The number of an event in its stream, from 1 and without gaps; 0 is before the first.
+   */
+  sequence_number: number;
+  /**
+   * What the rules of the feed have made of its events, in the casing of its system.
+   */
+  state: {
+    [k: string]: unknown;
+  };
+  type: "snapshot";
 }
 /**
  * What the client has of the feed is not of this log: forget it. `subscribed` and the whole of the feed follow.

@@ -40,7 +40,7 @@ const READ = {
   error: ["code", "message"],
   subscribed: ["feed", "epoch", "current_sequence"],
   sync_batch: ["feed", "events", "current_sequence"],
-  snapshot: ["feed", "sequence_number"],
+  snapshot: ["feed", "epoch", "sequence_number"],
   resync: ["feed"],
 };
 
@@ -128,6 +128,8 @@ test("a client does what the golden messages of the server say", async () => {
   tell("server-resync");
   tell("server-subscribed");
   expect(article.confirmed.version, "what was shown stays until the history has been heard").toBe(44);
+  tell("server-snapshot");
+  expect(article.confirmed.version, "a snapshot beyond the end that was named is the end").toBe(1000);
   tell("server-error-rate-limited");
   expect(client.status).toMatchObject({ connection: "connected", pending: 0 });
 });
@@ -165,17 +167,9 @@ test("the likes are those of the document", () => {
 });
 
 test("a snapshot stands for the likes of a target", () => {
-  const snapshot = {
-    type: "snapshot",
-    feed,
-    epoch: "9f1c2e7ab0d34c55a6e8107f3b2d4c91",
-    sequence_number: 1000,
-    state: { likedBy: ["alice", "bob"], closed: false, version: 1000 },
-  };
-  expect(parseMessage(JSON.stringify(snapshot))).toEqual(snapshot);
-  expect(parseMessage(JSON.stringify({ ...snapshot, epoch: undefined }))).toBeUndefined();
-  expect(likes.snapshot?.(snapshot.state, "alice")).toEqual({ count: 2, me: true, version: 1000 });
-  expect(likes.snapshot?.(snapshot.state, "carol")).toEqual({ count: 2, me: false, version: 1000 });
+  const { state, sequence_number: version } = golden("server-snapshot");
+  expect(likes.snapshot?.(state, "alice")).toEqual({ count: 2, me: true, version });
+  expect(likes.snapshot?.(state, "carol")).toEqual({ count: 2, me: false, version });
 });
 
 test("a baseline is where the likes of a target stand", async () => {

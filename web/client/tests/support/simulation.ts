@@ -8,8 +8,8 @@ import type { Model } from "../../src/model";
 import type { Changes, Storage, Stored } from "../../src/storage";
 import type { OpenTabs, TabMessage } from "../../src/tabs";
 import type { Clock } from "../../src/timing";
-import type { ClientMessage, LinkEvents, OpenLink, ServerMessage, Snapshot } from "../../src/transport";
-import type { Action, Event, Receipt } from "../../src/wire";
+import type { ClientMessage, LinkEvents, OpenLink, ServerMessage } from "../../src/transport";
+import type { Action, Event, Receipt, Snapshot } from "../../src/wire";
 
 export const EPOCH = "epoch-1";
 
