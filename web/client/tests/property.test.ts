@@ -104,7 +104,7 @@ class Tab {
       user: USER,
       token: () => "token",
       models: [lists],
-      transports: [network.link(USER)],
+      transports: [network.link(USER, send === "stream" ? "sse" : "websocket")],
       fetch: network.fetch(USER, send === "socket" ? "fail" : "pass"),
       storage,
       tabs: (name, hear) => {
@@ -112,7 +112,7 @@ class Tab {
         this.leave = tabs.close;
         return tabs;
       },
-      send,
+      send: send === "socket" ? send : "http",
       clock: clock.ofPage(() => !storage.gone),
     });
     this.shown.clear();
@@ -183,7 +183,7 @@ class World {
 
   constructor(
     seed: number,
-    readonly send: "http" | "socket",
+    readonly send: "http" | "socket" | "stream",
   ) {
     this.dice = dice(seed);
     this.clock = new VirtualClock(this.dice);
@@ -319,7 +319,7 @@ class World {
   }
 }
 
-test.each(["http", "socket"] as const)(
+test.each(["http", "socket", "stream"] as const)(
   "any storm ends in the truth, by %s",
   { timeout: 120_000 },
   async (send) => {

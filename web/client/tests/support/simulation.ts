@@ -8,7 +8,7 @@ import type { Model } from "../../src/model";
 import type { Changes, Storage, Stored } from "../../src/storage";
 import type { OpenTabs, TabMessage } from "../../src/tabs";
 import type { Clock } from "../../src/timing";
-import type { ClientMessage, LinkEvents, OpenLink, ServerMessage } from "../../src/transport";
+import type { ClientMessage, Link, LinkEvents, OpenLink, ServerMessage } from "../../src/transport";
 import type { Action, Event, Receipt, Snapshot } from "../../src/wire";
 
 export const EPOCH = "epoch-1";
@@ -120,6 +120,7 @@ export const lists: Model<List> = {
 
 interface ServerLink {
   user: string;
+  transport: Link["transport"];
   feeds: Set<string>;
   tell(messages: ServerMessage[]): void;
 }
@@ -199,8 +200,12 @@ export class Server {
     };
     // Nobody has promised which of them comes first, nor that they come together.
     if (this.received % 2 === 0) tellReceipt();
-    for (const event of this.logs.get(feed)?.slice(before) ?? []) {
-      for (const link of this.links) if (link.feeds.has(feed)) link.tell([event]);
+    const events = this.logs.get(feed)?.slice(before) ?? [];
+    for (const link of this.links) {
+      if (!link.feeds.has(feed)) continue;
+      // A stream cannot be asked whether there is more: it gets what belongs together in one piece.
+      if (link.transport === "sse") link.tell(events);
+      else for (const event of events) link.tell([event]);
     }
     if (this.received % 2 === 1) tellReceipt();
     return receipt;
@@ -321,11 +326,11 @@ export class Network {
   }
 
   /** Connections of a user: in order, each message late, and gone with the connection. */
-  link(user: string): OpenLink {
-    return (_url, _token, events) => this.connect(user, events);
+  link(user: string, transport: Link["transport"] = "websocket"): OpenLink {
+    return (_url, _token, events) => this.connect(user, transport, events);
   }
 
-  private connect(user: string, events: LinkEvents) {
+  private connect(user: string, transport: Link["transport"], events: LinkEvents) {
     let live = true;
     const due = { up: 0, down: 0 };
     const later = (direction: "up" | "down", run: () => void) => {
@@ -334,6 +339,7 @@ export class Network {
     };
     const server: ServerLink = {
       user,
+      transport,
       feeds: new Set(),
       tell: (messages) => {
         // A message that is lost takes its connection with it, as TCP has it.
@@ -355,8 +361,12 @@ export class Network {
       later("down", () => events.opened());
     });
     return {
-      transport: "websocket" as const,
-      send: (message: ClientMessage) => later("up", () => this.server.hear(server, structuredClone(message))),
+      transport,
+      send: (message: ClientMessage) => {
+        // A stream only follows feeds.
+        if (transport === "sse" && !message.type.endsWith("subscribe")) return;
+        later("up", () => this.server.hear(server, structuredClone(message)));
+      },
       close: () => {
         live = false;
         this.open.delete(end);
