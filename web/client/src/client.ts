@@ -429,12 +429,8 @@ export class Client {
     const { type, feed } = original_action ?? {};
     if (type !== "subscribe" && type !== "sync") return;
     // A feed that this user may not follow is not asked for again before the next connection.
-    const again = advice(code) === "retry";
-    this.feeds.refused(
-      feed as string,
-      { code, message },
-      again ? (retryAfter(error.retry_after) ?? 0) : undefined,
-    );
+    const after = advice(code) === "retry" ? (retryAfter(error.retry_after) ?? 0) : undefined;
+    this.feeds.refused(feed as string, type === "sync" ? undefined : { code, message }, after);
   }
 
   // --- events, receipts and what they settle

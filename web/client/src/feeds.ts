@@ -168,12 +168,12 @@ export class Feeds {
   }
 
   /** The server has not answered where a feed ends; after so many milliseconds it may, or never. */
-  refused(name: string, why: FeedError, after: number | undefined): void {
+  refused(name: string, why: FeedError | undefined, after: number | undefined): void {
     this.answered(name);
     const entry = this.followed.get(name);
     if (!entry) return;
     if (after !== undefined) return this.mend(name, after);
-    entry.refused = why;
+    entry.refused = why ?? entry.refused;
     this.options.changed(name);
   }
 

@@ -8,7 +8,7 @@ export { Client } from "./client";
 export type { Command, Confirmation, Intent } from "./command";
 export type { ConnectionState } from "./connection";
 export { Closed, GaveUp, Rejected } from "./errors";
-export type { Following } from "./feeds";
+export type { FeedError, Following } from "./feeds";
 export type { Ask, Model } from "./model";
 export type { Progress } from "./outbox";
 export type { Sent, Settled } from "./sent";
