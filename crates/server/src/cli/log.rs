@@ -6,7 +6,7 @@ use sillage_kernel::{LogPosition, Position};
 use sillage_store::event_store::journal::events::Found;
 
 use super::Failure;
-use super::data::Data;
+use super::data::Stored;
 use super::events::{Output, Stop, Wanted, events_from, show};
 
 #[derive(Args)]
@@ -23,12 +23,12 @@ pub(crate) struct Log {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    data: Data,
+    stored: Stored,
 }
 
 pub(crate) fn run(log: Log) -> Result<(), Failure> {
-    let Log { from, limit, wanted, json, data } = log;
-    let mut events = events_from(&data, from.as_ref())?;
+    let Log { from, limit, wanted, json, stored } = log;
+    let mut events = events_from(&stored, from.as_ref())?;
     let from = from.map_or(Position::ZERO, |from| from.position);
     let mut output = if json { Output::lines(Format::CloudEvents) } else { Output::for_people() };
     let stop = show(&mut events, &mut output, limit, |Found { event, .. }| {

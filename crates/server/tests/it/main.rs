@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod archive;
 mod connections;
 mod descriptions;
 mod exports;
