@@ -48,6 +48,14 @@ pub(crate) fn events_from(stored: &Stored, from: Option<&LogPosition>) -> Result
     Ok(events)
 }
 
+/// Says, beside the output, that some events could not be shown, if that is so.
+pub(crate) fn tell_dropped(events: &LogEvents) {
+    let dropped = events.dropped();
+    if dropped > 0 {
+        eprintln!("{dropped} events were passed over: compaction has dropped what they held.");
+    }
+}
+
 /// Refuses a position of another epoch than the log's.
 pub(crate) fn check_epoch(epoch: &Epoch, named: &LogPosition) -> Result<(), Failure> {
     match named.epoch.as_ref().filter(|named| *named != epoch) {

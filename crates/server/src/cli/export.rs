@@ -8,7 +8,7 @@ use sillage_store::event_store::journal::events::Found;
 
 use super::Failure;
 use super::data::Stored;
-use super::events::{Output, Stop, Wanted, events_from, show};
+use super::events::{Output, Stop, Wanted, events_from, show, tell_dropped};
 use super::progress::Teller;
 
 #[derive(Args)]
@@ -46,5 +46,7 @@ pub(crate) fn run(export: Export) -> Result<(), Failure> {
         teller.tell(Progress { done_bytes, total_bytes: total_bytes.max(done_bytes) });
         event.position >= from && wanted.admits(event)
     })?;
+    drop(teller);
+    tell_dropped(&events);
     stop.map_or(Ok(()), Stop::done)
 }

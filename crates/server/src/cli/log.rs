@@ -7,7 +7,7 @@ use sillage_store::event_store::journal::events::Found;
 
 use super::Failure;
 use super::data::Stored;
-use super::events::{Output, Stop, Wanted, events_from, show};
+use super::events::{Output, Stop, Wanted, events_from, show, tell_dropped};
 
 #[derive(Args)]
 pub(crate) struct Log {
@@ -34,5 +34,6 @@ pub(crate) fn run(log: Log) -> Result<(), Failure> {
     let stop = show(&mut events, &mut output, limit, |Found { event, .. }| {
         event.position >= from && wanted.admits(event)
     })?;
+    tell_dropped(&events);
     stop.map_or(Ok(()), Stop::done)
 }

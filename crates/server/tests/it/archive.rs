@@ -5,9 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use sillage_kernel::{EventId, Expected, Metadata, NewEvent, Timestamp};
+use sillage_domains::likes::Likes;
+use sillage_kernel::{
+    BASELINE_SCHEMA, BASELINE_TAKEN, Baseline, Decider, EventId, Expected, Metadata, NewEvent, StreamName,
+    Tenant, Timestamp, Version,
+};
 use sillage_store::event_store::journal::{IndexLimits, JournalOptions, JournalStore};
-use sillage_store::{Append, Entry, EventStore, clock};
+use sillage_store::{Append, Cut, Direction, Entry, EventStore, clock};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -158,4 +162,59 @@ async fn files_are_old_when_all_of_their_events_are() {
     }
     assert_eq!(files(&archive).len(), 4);
     assert_eq!(prints(&with(&["log"], &archive), data).lines().count(), 5);
+}
+
+/// Dropped events are no silence: what reads the log says how many there were, and a state begins with its baseline.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_dropped_is_counted_and_a_state_begins_with_its_baseline() {
+    let folder = made().await;
+    let data = folder.path();
+    let state = prints(&["state", "like-t0"], data);
+    let index = IndexLimits { tail_entries: 2, ..IndexLimits::default() };
+    let options = JournalOptions { segment_bytes: 1, index, ..JournalOptions::default() };
+    let store = JournalStore::open(&data.join("journal"), 7, options).unwrap().0;
+    let (tenant, stream): (Tenant, StreamName) = ("main".parse().unwrap(), "like-t0".parse().unwrap());
+    let page = store.read_stream(&tenant, &stream, Version::new(1), Direction::Forward, 99).await.unwrap();
+    let last = page.events.last().unwrap();
+    let baseline = Baseline {
+        stream: stream.clone(),
+        version: last.version,
+        event: last.id,
+        checksum: last.checksum,
+        recorded_at: last.recorded_at,
+        revision: Likes::REVISION,
+        state: serde_json::from_str::<Value>(&state).unwrap()["state"].clone(),
+    };
+    let metadata = Metadata { schema: BASELINE_SCHEMA, ..Metadata::default() };
+    let taken = NewEvent::new(EventId(Uuid::now_v7()), BASELINE_TAKEN, baseline.encode(), metadata);
+    // What comes after it seals the file that it is in.
+    let after = NewEvent::new(EventId(Uuid::now_v7()), "Happened", "{}".to_owned(), Metadata::default());
+    for (stream, event) in
+        [(StreamName::baseline_of(&stream).unwrap(), taken), ("thing-1".parse().unwrap(), after)]
+    {
+        let entries = vec![Entry { stream, expected: Expected::Any, events: vec![event] }];
+        let (tenant, ledger, fence, recorded_at) = (tenant.clone(), None, None, None);
+        store.append(vec![Append { tenant, entries, ledger, fence, recorded_at }]).await.remove(0).unwrap();
+    }
+    let through = last.version;
+    let dropped = store.drop_events(vec![Cut { tenant, stream, through }]).await.unwrap();
+    assert_eq!(dropped.events, through.get() - 1, "the newest stays");
+    store.close().await;
+    drop(store);
+
+    assert_eq!(prints(&["state", "like-t0"], data), state);
+    let error = refused(&["state", "like-t0", "--version", "1"], data);
+    assert!(error.contains("were compacted"), "{error}");
+    for words in [&["export"][..], &["log"]] {
+        let output = sillage(words, data).output().unwrap();
+        let (lines, told) =
+            (output.stdout.split(|byte| *byte == b'\n').count() - 1, String::from_utf8_lossy(&output.stderr));
+        assert_eq!(lines as u64, LIKES as u64 + 2 - dropped.events);
+        assert!(told.starts_with(&format!("{} events were passed over", dropped.events)), "{told}");
+    }
+    let verified = prints(&["verify"], data);
+    assert!(
+        verified.contains(&format!("Of {} events the contents were dropped", dropped.events)),
+        "{verified}"
+    );
 }

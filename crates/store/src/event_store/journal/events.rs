@@ -1,6 +1,6 @@
 //! The events in a log's folder, in order, for whoever has no part in writing it.
 //!
-//! What is damaged is never passed over: reading ends there with an error.
+//! What is damaged is never passed over: reading ends there with an error. What was dropped is passed over, and counted.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -21,6 +21,8 @@ pub struct LogEvents {
     walk: LogWalk,
     /// The last epoch that began in the log, and how far it was looked for. What is read may stand far before.
     epoch: (Epoch, Boundary),
+    /// How many events were passed over, since their contents were dropped.
+    dropped: u64,
 }
 
 /// An event that is read.
@@ -97,13 +99,19 @@ impl LogEvents {
         };
         let own = || walk.log_id().map(Epoch::from_log_id);
         let epoch = (begun.or_else(own).ok_or(ReadError::NoLog)?, walk.boundary());
-        Ok(Self { walk: LogWalk::new(folders.clone(), Boundary::default()), folders, epoch })
+        Ok(Self { walk: LogWalk::new(folders.clone(), Boundary::default()), folders, epoch, dropped: 0 })
     }
 
     /// The epoch of the log.
     #[must_use]
     pub fn epoch(&self) -> &Epoch {
         &self.epoch.0
+    }
+
+    /// How many events it has passed over so far, since their contents were dropped.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// How many bytes of log there are.
@@ -123,9 +131,13 @@ impl LogEvents {
         &mut self,
         mut on_event: impl FnMut(Found<'_>) -> ControlFlow<B>,
     ) -> Result<Option<B>, ReadError> {
-        let Self { folders: _, walk, epoch: (epoch, looked_until) } = self;
+        let Self { folders: _, walk, epoch: (epoch, looked_until), dropped } = self;
         let end = walk.run(|Placed { batch: _, address: at, record }| match record {
             Ok(Recorded::Event(event)) => on_event(Found { at, epoch, event }).map_break(Stop::Caller),
+            Ok(Recorded::Dropped(_)) => {
+                *dropped += 1;
+                ControlFlow::Continue(())
+            }
             Ok(Recorded::Epoch(begun)) if at >= looked_until.at => {
                 *epoch = begun.epoch;
                 ControlFlow::Continue(())
@@ -207,7 +219,8 @@ impl LogEvents {
         let (mut found, mut until) = (VecDeque::new(), None);
         for file in self.walk.files()?.into_iter().rev() {
             let walk = LogWalk::new(self.folders.clone(), Boundary::default());
-            let mut from_here = Self { folders: self.folders.clone(), walk, epoch: self.epoch.clone() };
+            let (folders, epoch) = (self.folders.clone(), self.epoch.clone());
+            let mut from_here = Self { folders, walk, epoch, dropped: 0 };
             // The last file may have nothing in it yet. The first is where a walk begins by itself.
             if !from_here.walk.go_to(file)? && file != Address::default() {
                 continue;
