@@ -64,6 +64,16 @@ impl Footer {
         (sound && take(&mut rest) == Some(MAGIC)).then_some(footer)
     }
 
+    /// The footer of a compacted segment, and where it begins in the file.
+    pub(crate) fn read(file: &dyn DiskFile, base: Address) -> Result<(Self, u64), Error> {
+        let damaged = || Error::Damaged { segment: base, at: base, reason: Reason::Directory };
+        let size = file.size().map_err(Error::io("measure a segment"))?;
+        let at = size.checked_sub(FOOTER_BYTES as u64).ok_or_else(damaged)?;
+        let mut footer = [0; FOOTER_BYTES];
+        read_full(file, &mut footer, at).map_err(Error::io("read a directory"))?;
+        Ok((Self::decode(&footer).ok_or_else(damaged)?, at))
+    }
+
     fn directory_bytes(&self) -> u64 {
         u64::from(self.entries) * ENTRY_BYTES as u64
     }
@@ -221,12 +231,7 @@ impl Directory {
     /// Reads and checks the directory of a compacted segment.
     pub(crate) fn open(file: &dyn DiskFile, base: Address) -> Result<Self, Error> {
         let damaged = || Error::Damaged { segment: base, at: base, reason: Reason::Directory };
-        let failed = Error::io("read a directory");
-        let size = file.size().map_err(Error::io("measure a segment"))?;
-        let end = size.checked_sub(FOOTER_BYTES as u64).ok_or_else(damaged)?;
-        let mut footer = [0; FOOTER_BYTES];
-        read_full(file, &mut footer, end).map_err(failed)?;
-        let footer = Footer::decode(&footer).ok_or_else(damaged)?;
+        let (footer, end) = Footer::read(file, base)?;
         let start = end.checked_sub(footer.directory_bytes()).ok_or_else(damaged)?;
         let mut bytes = vec![0; usize::try_from(end - start).map_err(|_| damaged())?];
         read_full(file, &mut bytes, start).map_err(Error::io("read a directory"))?;

@@ -3,7 +3,13 @@
 //! What is made is complete and durable before it gets the name of a segment, and what it takes the place of goes with
 //! that or after it. So a crash leaves the one or the other, or both, which is the same. Readers go on meanwhile.
 
-use std::{fmt, io::ErrorKind, ops::ControlFlow, path::Path, sync::Arc};
+use std::{
+    fmt,
+    io::{self, ErrorKind},
+    ops::ControlFlow,
+    path::Path,
+    sync::Arc,
+};
 
 use crate::{
     compacted::Footer,
@@ -11,8 +17,8 @@ use crate::{
     error::{Error, Reason},
     folders::{segment_path, unfinished_path},
     format::{
-        Address, Batch, Entry, Layout, MARKER_BYTES, MAX_PAYLOAD_BYTES, RecordRef, SegmentHeader,
-        encode_record,
+        Address, Batch, Entry, Layout, MARKER_BYTES, MAX_PAYLOAD_BYTES, RecordRef, SEGMENT_HEADER_BYTES,
+        SegmentHeader, encode_record,
     },
     journal::{check_header, read_from},
     reader::Shared,
@@ -23,6 +29,8 @@ use crate::{
 pub const LEAST_SAVED: u64 = 4;
 /// How much is written and flushed before the next pause, so that whoever else writes never waits for more.
 const PIECE_BYTES: usize = 1 << 20;
+
+const FOREIGN: &str = "it has a file of another log: each log needs an archive of its own";
 
 /// Writes segments anew and moves them. There is one for a log, since two would be in each other's way.
 pub struct Keeper {
@@ -127,7 +135,7 @@ impl Keeper {
     }
 
     /// Moves the segment that begins at `base` to the archive. Answers whether it was moved: it is not if it is being
-    /// written, there already, or there is no archive.
+    /// written, there already, or there is no archive. What another log has put there is never overwritten.
     ///
     /// # Errors
     /// [`Error::Archive`], [`Error::Io`]: it can be read from where it was, or from the archive.
@@ -138,6 +146,7 @@ impl Keeper {
         let failed = |source| Error::Archive { folder: folder.to_owned(), source };
         let path = unfinished_path(folder, base);
         disk.create_dir(folder).map_err(failed)?;
+        self.check_own(&segment_path(folder, base), base).map_err(failed)?;
         let target = disk.create(&path).map_err(failed)?;
         let (mut bytes, mut at) = (Vec::new(), 0);
         loop {
@@ -156,6 +165,20 @@ impl Keeper {
         self.shared.renew(base);
         removed.map_err(Error::io("remove an archived segment"))?;
         Ok(true)
+    }
+
+    /// Whether what has this name already, if anything, is a copy of that segment of this log.
+    fn check_own(&self, path: &Path, base: Address) -> io::Result<()> {
+        let there = match self.shared.disk.open_to_read(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            there => there?,
+        };
+        let mut header = [0; SEGMENT_HEADER_BYTES];
+        let filled = read_full(there.as_ref(), &mut header, 0)?;
+        match SegmentHeader::decode(header.get(..filled).unwrap_or_default()) {
+            Ok(header) if header.log_id == self.shared.log_id && header.base == base => Ok(()),
+            _ => Err(io::Error::new(ErrorKind::AlreadyExists, FOREIGN)),
+        }
     }
 
     /// The file of a sealed segment in the log's own folder, and where the segment ends.

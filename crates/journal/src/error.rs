@@ -58,9 +58,20 @@ pub enum Error {
     /// An earlier failure left the writer unsure of what the disk holds. Drop it and open the log again.
     #[error("the writer is poisoned by an earlier failure")]
     Poisoned,
-    /// The folder of archived segments cannot be read, or lacks one. Mount it, or correct the setting; nothing was
+    /// The beginning of the log is not in its folder, and no archive was named. Name it; nothing was changed.
+    #[error(
+        "the log in {} begins at {first}: what stands before was archived, and the archive has to be named, or it is \
+         lost, and only a backup has it", .folder.display()
+    )]
+    NoBeginning {
+        /// The folder of the log.
+        folder: PathBuf,
+        /// The base of its first segment.
+        first: Address,
+    },
+    /// The folder of archived segments cannot be used, or lacks one, or has one of another log. Mount it, or correct the setting; nothing was
     /// changed.
-    #[error("archived segments cannot be read in {}: {source}", .folder.display())]
+    #[error("the archive {} cannot be used, or lacks a part of the log: {source}", .folder.display())]
     Archive {
         /// The folder.
         folder: PathBuf,

@@ -67,6 +67,25 @@ impl Folders {
         segment_path(&self.own, base)
     }
 
+    /// Whether the log in them has its beginning, if there is one at all.
+    ///
+    /// # Errors
+    /// [`Error::NoBeginning`], [`Error::Archive`], [`Error::Io`].
+    pub fn check(&self, disk: &dyn Disk) -> Result<(), Error> {
+        self.list_whole(disk).map(drop)
+    }
+
+    /// The bases of all segments, in order, the first of which must be there.
+    pub(crate) fn list_whole(&self, disk: &dyn Disk) -> Result<Vec<Address>, Error> {
+        let bases = self.list(disk)?;
+        match bases.first() {
+            Some(first) if *first != FIRST => {
+                Err(Error::NoBeginning { folder: self.own.clone(), first: *first })
+            }
+            _ => Ok(bases),
+        }
+    }
+
     /// The bases of all segments, in order.
     pub(crate) fn list(&self, disk: &dyn Disk) -> Result<Vec<Address>, Error> {
         let mut bases = segments(disk, &self.own).map_err(Error::io("list the directory"))?;

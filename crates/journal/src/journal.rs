@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    compacted::Footer,
     compaction::Keeper,
     disk::{Disk, DiskFile, read_full},
     error::{Damage, Error, Reason, ReplayError},
@@ -120,8 +121,8 @@ impl Journal {
     /// was built.
     ///
     /// # Errors
-    /// [`Error::Locked`], [`Error::Damaged`], [`Error::Unsupported`], [`Error::Replay`], [`Error::Archive`],
-    /// [`Error::Io`].
+    /// [`Error::Locked`], [`Error::Damaged`], [`Error::Unsupported`], [`Error::Replay`], [`Error::NoBeginning`],
+    /// [`Error::Archive`], [`Error::Io`].
     pub fn open(
         folders: impl Into<Folders>,
         options: Options,
@@ -135,7 +136,7 @@ impl Journal {
         let lock = lock.ok_or(Error::Locked)?;
         remove_unfinished(disk.as_ref(), dir)?;
 
-        let bases = folders.list(disk.as_ref())?;
+        let bases = folders.list_whole(disk.as_ref())?;
         let mut replay = Replay {
             disk: disk.as_ref(),
             folders: &folders,
@@ -181,10 +182,10 @@ impl Journal {
     }
 
     /// The files that hold the log up to a boundary, and how many bytes of each: of all but the last all that there
-    /// are. Without any batch it is the header.
+    /// are, and of the last too if it was compacted. Without any batch it is the header.
     ///
     /// # Errors
-    /// [`Error::Archive`], [`Error::Io`].
+    /// [`Error::NoBoundary`]: it lies within a segment that was compacted since. [`Error::Archive`], [`Error::Io`].
     pub fn files(
         folders: &Folders,
         disk: &dyn Disk,
@@ -195,8 +196,18 @@ impl Journal {
         bases.retain(|base| *base < end);
         let last = bases.last().copied();
         let file = |base| {
-            let bytes = (Some(base) == last).then(|| end.offset_from(base));
-            Ok((folders.find(disk, base)?, bytes))
+            let path = folders.find(disk, base)?;
+            if Some(base) != last {
+                return Ok((path, None));
+            }
+            let file = disk.open_to_read(&path).map_err(Error::io("open a segment"))?;
+            let mut header = [0; SEGMENT_HEADER_BYTES];
+            read_full(file.as_ref(), &mut header, 0).map_err(Error::io("read a segment header"))?;
+            if check_header(&header, base, &mut None)? != Ok(Layout::Compacted) {
+                return Ok((path, Some(end.offset_from(base))));
+            }
+            let (Footer { end: length, .. }, _) = Footer::read(file.as_ref(), base)?;
+            if length == end.offset_from(base) { Ok((path, None)) } else { Err(Error::NoBoundary(to)) }
         };
         bases.into_iter().map(file).collect()
     }

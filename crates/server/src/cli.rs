@@ -1,5 +1,6 @@
 //! The command line: one module for each command.
 
+pub(crate) mod archive;
 pub(crate) mod backup;
 mod data;
 pub(crate) mod epoch;
@@ -52,6 +53,8 @@ pub(crate) enum Command {
     Backup(backup::Backup),
     /// Take a backup back into an empty data folder, as a log of a new epoch.
     Restore(restore::Restore),
+    /// Move old files of the log to another folder, from where they are read; the server must be stopped.
+    Archive(archive::Archive),
     /// Change the identity of the log.
     Epoch(epoch::Epoch),
 }

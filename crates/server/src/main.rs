@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Verify(verify) => cli::verify::run(verify),
         Command::Backup(backup) => cli::backup::run(backup),
         Command::Restore(restore) => cli::restore::run(restore),
+        Command::Archive(archive) => cli::archive::run(archive),
         Command::Epoch(epoch) => cli::epoch::run(epoch),
     };
     match done {

@@ -136,6 +136,8 @@ fn what_to_do(error: &LogError) -> &'static str {
             "; look at all of it with `sillage verify`, and restore a backup with `sillage restore`; without one, \
              `sillage serve --accept-loss` cuts the log there"
         }
+        LogError::NoBeginning { .. } => "; name it with --archive or SILLAGE_ARCHIVE",
+        LogError::Archive { .. } => "; mount it, or correct --archive",
         LogError::Unsupported { .. } => "; use the program that wrote it, or a newer one",
         _ => "",
     }

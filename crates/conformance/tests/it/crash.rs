@@ -2,8 +2,11 @@
 //!
 //! The store runs on a simulated disk. Several writers ask it for random things; at a random operation of the disk
 //! the process is killed or the power goes, also while the log is opened; the log is opened again, is compared with
-//! what the writers were told, and is written on. All of it follows from one seed, which a failure prints:
-//! `SILLAGE_SEED=n` repeats it. `SILLAGE_CYCLES=n` says how many crashes there are.
+//! what the writers were told, and is written on. In some lives between two crashes events are dropped and files are
+//! archived, beside the writers, and the index is so small that runs of it are written and merged all the time.
+//!
+//! All of it follows from one seed, which a failure prints: `SILLAGE_SEED=n` repeats it, but for when the threads beside
+//! the writer come to the disk. `SILLAGE_CYCLES=n` says how many crashes there are.
 
 mod truth;
 mod workload;
@@ -12,9 +15,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use sillage_journal::Disk;
 use sillage_journal::testing::{Crash, Dice, Fault, Lie, SimulatedDisk};
+use sillage_kernel::Position;
 use sillage_store::EventStore;
-use sillage_store::event_store::journal::{JournalOptions, JournalStore, LogError};
+use sillage_store::event_store::journal::{IndexLimits, JournalOptions, JournalStore, LogError};
 
 use truth::{Truth, Wrong};
 use workload::{Job, LEASES, OWNERS, Op, Term, jobs, plug, submit};
@@ -30,12 +35,17 @@ const MAX_GROUPS: usize = 8;
 /// Within how many operations of the disk it stops, most of the time; a group takes some five.
 const OPERATIONS: usize = 40;
 
+/// The same for what is dropped or archived; a segment that is written anew takes some four.
+const OPERATIONS_OF_A_SEGMENT: usize = 8;
+
 /// How a log fared.
 #[derive(Debug, Default)]
 struct Tally {
     crashes: u64,
     crashes_while_opening: u64,
     groups: u64,
+    dropped_events: u64,
+    archived_files: u64,
 }
 
 /// One log on its disk.
@@ -44,6 +54,14 @@ struct Life {
     disk: SimulatedDisk,
     truth: Truth,
     tally: Tally,
+    upkeep: Upkeep,
+}
+
+/// Whether others than the writer are at the disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Upkeep {
+    Idle,
+    Busy,
 }
 
 impl Life {
@@ -54,7 +72,7 @@ impl Life {
             None => SimulatedDisk::new(own),
             Some(lie) => SimulatedDisk::lying(own, lie),
         };
-        Self { dice, disk, truth: Truth::default(), tally: Tally::default() }
+        Self { dice, disk, truth: Truth::default(), tally: Tally::default(), upkeep: Upkeep::Idle }
     }
 
     /// Goes through all its crashes, or says what was wrong.
@@ -80,7 +98,11 @@ impl Life {
             if self.dice.percent(15) {
                 self.disk.fail(*self.dice.pick(&[Fault::Write, Fault::Sync]));
             }
-            self.group(&*store).await?;
+            if self.upkeep == Upkeep::Busy && self.dice.percent(40) {
+                self.tend(&store).await?;
+            } else {
+                self.group(&*store).await?;
+            }
         }
         if !self.disk.has_stopped() {
             self.truth.check(&*store).await?;
@@ -95,7 +117,8 @@ impl Life {
     async fn group(&mut self, store: &dyn EventStore) -> Result<(), Wrong> {
         let jobs = jobs(&mut self.dice, &mut self.truth);
         self.tally.groups += 1;
-        if jobs.len() == 1 {
+        // With others at the disk nobody knows who waits at the plug.
+        if jobs.len() == 1 || self.upkeep == Upkeep::Busy {
             return self.one_by_one(store, jobs).await;
         }
         // While the plug waits for the disk, all others queue up: so it does not depend on luck who is in a group.
@@ -104,18 +127,43 @@ impl Life {
         held.wait();
         let rest: Vec<_> = jobs.into_iter().map(|job| submit(store, job)).collect();
         drop(held);
-        self.truth.hear(first.await)?;
+        self.truth.hear(&first.await)?;
         let mut answers = Vec::new();
         for answer in rest {
             answers.extend(answer.await);
         }
-        self.truth.hear(answers)?;
+        // They may have become several groups, one after the other.
+        for run in answers.chunk_by(|(_, one), (_, next)| one.is_unavailable() == next.is_unavailable()) {
+            self.truth.hear(run)?;
+        }
         self.truth.read_on(store).await
+    }
+
+    /// Drops or archives a part, beside some who write.
+    async fn tend(&mut self, store: &JournalStore) -> Result<(), Wrong> {
+        if self.dice.percent(50) {
+            self.disk.stop_after(self.dice.below(OPERATIONS_OF_A_SEGMENT));
+        }
+        if self.dice.percent(30) {
+            let before = Position::new(self.dice.below(self.truth.len() + 2) as u64);
+            // It fails if the disk does. What was moved until then is read from where it is.
+            self.tally.archived_files += store.archive(before, |_| ()).await.unwrap_or_default();
+            return self.truth.check(store).await;
+        }
+        let dropping = store.drop_events(self.truth.cuts(&mut self.dice));
+        if self.dice.percent(50) {
+            self.group(store).await?;
+        }
+        if let Ok(dropped) = dropping.await {
+            self.tally.dropped_events += dropped.events;
+            self.truth.dropped(store).await?;
+        }
+        self.truth.check(store).await
     }
 
     async fn one_by_one(&mut self, store: &dyn EventStore, jobs: Vec<Job>) -> Result<(), Wrong> {
         for job in jobs {
-            self.truth.hear(submit(store, job).await)?;
+            self.truth.hear(&submit(store, job).await)?;
             self.truth.read_on(store).await?;
         }
         Ok(())
@@ -131,7 +179,25 @@ impl Life {
     fn open(&mut self, opening: Opening) -> Result<Arc<JournalStore>, Wrong> {
         // From one opening to the next another size may be wanted.
         let segment_bytes = *self.dice.pick(&[1, 3_000, 20_000, 400_000]);
-        let options = JournalOptions { segment_bytes, ..JournalOptions::default() };
+        self.upkeep = *self.dice.pick(&[Upkeep::Idle, Upkeep::Busy]);
+        let index = match self.upkeep {
+            Upkeep::Idle => IndexLimits::default(),
+            Upkeep::Busy => {
+                let tail_entries = *self.dice.pick(&[2, 8, 30]);
+                IndexLimits {
+                    tail_entries,
+                    merged_runs: 2,
+                    levels: 3,
+                    hot_streams: 2,
+                    ..IndexLimits::default()
+                }
+            }
+        };
+        let archive = Some(Path::new("/archive").to_owned());
+        let options = JournalOptions { segment_bytes, archive, index, ..JournalOptions::default() };
+        if self.upkeep == Upkeep::Busy && self.dice.percent(20) {
+            self.lose_index();
+        }
         loop {
             let disturbed = opening == Opening::Disturbed && self.dice.percent(40);
             if disturbed {
@@ -153,6 +219,14 @@ impl Life {
             self.tally.crashes_while_opening += 1;
             self.crash();
         }
+    }
+
+    /// Deletes the index, as an operator may, if there is one yet.
+    fn lose_index(&self) {
+        let folder = Path::new("/log/index");
+        let Ok(runs) = self.disk.list(folder) else { return };
+        runs.iter().for_each(|run| self.disk.remove(&folder.join(run)).unwrap());
+        self.disk.sync_dir(folder).unwrap();
     }
 
     fn crash(&mut self) {
@@ -193,11 +267,14 @@ fn nothing_acknowledged_is_lost_in_a_crash() {
     };
     let mut total = Tally::default();
     for seed in seeds {
-        let (Tally { crashes, crashes_while_opening, groups }, found) = run(seed, None);
+        let (tally, found) = run(seed, None);
+        let Tally { crashes, crashes_while_opening, groups, dropped_events, archived_files } = tally;
         found.unwrap_or_else(|wrong| panic!("SILLAGE_SEED={seed} repeats this: {wrong}"));
         total.crashes += crashes;
         total.crashes_while_opening += crashes_while_opening;
         total.groups += groups;
+        total.dropped_events += dropped_events;
+        total.archived_files += archived_files;
     }
     println!("{total:?}");
 }
@@ -235,4 +312,9 @@ fn a_marker_that_is_durable_before_its_records_is_noticed() {
 #[test]
 fn a_failed_flush_that_is_ignored_is_noticed() {
     check_noticed(Lie::HidesFailedSyncs);
+}
+
+#[test]
+fn an_old_segment_that_is_removed_before_the_new_one_is_durable_is_noticed() {
+    check_noticed(Lie::RemovesBeforeRenaming);
 }

@@ -49,6 +49,9 @@ pub enum Lie {
     SyncsNoDirectory,
     /// A flush that failed is confirmed: as if its error was ignored.
     HidesFailedSyncs,
+    /// A file whose name another one takes is removed for good before that has it for good: as if an old segment was
+    /// removed before the new one was durable.
+    RemovesBeforeRenaming,
 }
 
 /// A disk in memory. Clones are the same disk.
@@ -297,7 +300,7 @@ impl State {
                     file.keep_last_sectors();
                 }
             }
-            Some(Lie::SyncsNoDirectory | Lie::HidesFailedSyncs) | None => {
+            Some(Lie::SyncsNoDirectory | Lie::HidesFailedSyncs | Lie::RemovesBeforeRenaming) | None => {
                 file.settle(file.pending.len(), &mut |_| true);
             }
         }
@@ -473,6 +476,9 @@ impl Disk for SimulatedDisk {
         let state = &mut *self.pass_gate();
         let done = self.begin(state, state.life)?;
         let number = state.find(from)?;
+        if state.lie == Some(Lie::RemovesBeforeRenaming) {
+            state.durable_names.remove(to);
+        }
         state.name(Naming::Renamed { from: from.to_owned(), to: to.to_owned() }, number);
         done
     }

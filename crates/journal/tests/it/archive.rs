@@ -8,7 +8,7 @@ use std::{
 };
 
 use sillage_journal::{
-    AcceptLoss, Boundary, Compaction, Disk, End, Error, Folders, Journal, Opened, Options, Walk,
+    AcceptLoss, Boundary, Compaction, Disk, End, Error, Folders, Journal, Opened, Options, RealDisk, Walk,
     testing::{Crash, Dice, SimulatedDisk},
 };
 use tempfile::TempDir;
@@ -93,6 +93,60 @@ fn an_archive_that_is_not_there_is_told_by_its_name_and_nothing_is_changed() {
     fs::rename(&archive, &away).unwrap();
     let error = opened.reader.read(*before.records.keys().next().unwrap()).unwrap_err();
     assert!(is_not_found(&error) && error.to_string().contains(archive.to_str().unwrap()), "{error}");
+}
+
+/// Without the name of its archive a log is not opened, whatever loss is accepted: all that is here would be taken for
+/// lost.
+#[test]
+fn a_log_whose_archive_is_not_named_is_not_opened_and_nothing_is_changed() {
+    let dir = TempDir::new().unwrap();
+    let folders = with_archive(dir.path());
+    let (Opened { writer, mut keeper, .. }, before) = log(folders.clone(), &real());
+    let sealed = keeper.sealed();
+    keeper.archive(sealed[0].0).unwrap();
+    drop((writer, keeper));
+    let own = Folders::from(dir.path().join("log").as_path());
+    let files = names(own.own(), "");
+    let start = Some(*before.ends.last().unwrap());
+    for (accept_loss, start) in
+        [(AcceptLoss::No, None), (AcceptLoss::Yes, None), (AcceptLoss::No, start), (AcceptLoss::Yes, start)]
+    {
+        let options = Options { accept_loss, start, ..options() };
+        let error = Journal::open(own.clone(), options, real(), |_| Ok(())).unwrap_err();
+        let Error::NoBeginning { folder, first } = &error else { panic!("{error}") };
+        assert_eq!((folder.as_path(), *first), (own.own(), sealed[0].1));
+        assert_eq!(names(own.own(), ""), files);
+    }
+    assert!(matches!(own.check(&RealDisk), Err(Error::NoBeginning { .. })));
+    folders.check(&RealDisk).unwrap();
+    assert_eq!(open(folders, real()).unwrap().1, before);
+}
+
+/// Two logs that were given the same archive: the second one leaves alone what the first one has there.
+#[test]
+fn what_another_log_has_archived_is_not_overwritten() {
+    let (one, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let archive = one.path().join("archive");
+    let opened = |dir: &TempDir, log_id| {
+        let own = Folders::from(dir.path().join("log").as_path());
+        let opened = Journal::open(
+            own.with_archive(Some(archive.clone())),
+            Options { log_id, ..options() },
+            real(),
+            |_| Ok(()),
+        );
+        drop(opened.unwrap());
+        log(Folders::from(dir.path().join("log").as_path()).with_archive(Some(archive.clone())), &real())
+    };
+    let (Opened { mut keeper, writer, .. }, before) = opened(&one, 1);
+    let (Opened { keeper: mut second, .. }, _) = opened(&other, 2);
+    let first = keeper.sealed()[0].0;
+    assert!(keeper.archive(first).unwrap());
+    let error = second.archive(second.sealed()[0].0).unwrap_err();
+    assert!(matches!(error, Error::Archive { .. }) && error.to_string().contains("another log"), "{error}");
+    assert!(second.file_bytes(first).unwrap().is_some(), "it was removed");
+    drop((keeper, writer));
+    assert_eq!(open(with_archive(one.path()), real()).unwrap().1, before);
 }
 
 /// The power goes, or the process dies, at each operation of moving a segment: it can be read from the one folder or

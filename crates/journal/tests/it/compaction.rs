@@ -549,6 +549,13 @@ fn a_log_that_ends_with_a_compacted_segment_goes_on_behind_it() {
     for round in 0..2 {
         let (Opened { mut writer, reader, .. }, found) = open(dir.path(), real()).unwrap();
         let left = found.ends.len() - round;
+        if round == 0 {
+            // All of the file, whatever it held before it was compacted.
+            let folders = Folders::from(dir.path());
+            let files_to = |end: usize| Journal::files(&folders, &RealDisk, found.ends[end]);
+            assert!(files_to(left - 1).unwrap().iter().all(|(_, bytes)| bytes.is_none()));
+            assert!(matches!(files_to(left - 2), Err(Error::NoBoundary(_))));
+        }
         assert_eq!(found.ends[..left], after.ends[..left]);
         let mut held = Held::default();
         append(&mut writer, &mut held, 0);

@@ -6,7 +6,7 @@ use sillage_store::event_store::journal::backup::begin_epoch;
 use uuid::Uuid;
 
 use super::Failure;
-use super::data::Data;
+use super::data::Stored;
 
 #[derive(Args)]
 pub(crate) struct Epoch {
@@ -20,16 +20,15 @@ enum Command {
     /// server must be stopped.
     New {
         #[command(flatten)]
-        data: Data,
+        stored: Stored,
     },
 }
 
-pub(crate) fn run(Epoch { command: Command::New { data } }: Epoch) -> Result<(), Failure> {
-    let (old, new) =
-        begin_epoch(&data.journal()?, Uuid::new_v4().as_u128()).map_err(|error| match error {
-            LogError::Locked => "the server is running: stop it first".into(),
-            error => Failure::from(error),
-        })?;
+pub(crate) fn run(Epoch { command: Command::New { stored } }: Epoch) -> Result<(), Failure> {
+    let (old, new) = begin_epoch(stored.whole()?, Uuid::new_v4().as_u128()).map_err(|error| match error {
+        LogError::Locked => "the server is running: stop it first".into(),
+        error => Failure::from(error),
+    })?;
     println!("The epoch is {new} from now on, and was {old}.");
     println!("Views are built anew at the next start, and clients begin anew when they come back.");
     println!("{}", what_is_paused());

@@ -9,7 +9,7 @@ use sillage_kernel::{Epoch, Event, LogPosition, StreamName, Tenant, UserId};
 use sillage_store::event_store::journal::events::{Found, LogEvents};
 
 use super::Failure;
-use super::data::Data;
+use super::data::Stored;
 
 /// Which events are wanted.
 #[derive(Args)]
@@ -39,18 +39,31 @@ impl Wanted {
 }
 
 /// The events of a log from a position on, if any is named; some that stand before it may be shown too.
-pub(crate) fn events_from(data: &Data, from: Option<&LogPosition>) -> Result<LogEvents, Failure> {
-    let mut events = LogEvents::open(&data.journal()?)?;
-    if let Some(LogPosition { epoch: wanted, position }) = from {
-        let epoch = events.epoch();
-        if let Some(wanted) = wanted.as_ref().filter(|wanted| *wanted != epoch) {
-            let wrong =
-                format!("the epoch of the log is {epoch}: a position of {wanted} means nothing in it");
-            return Err(wrong.into());
-        }
-        events.seek(*position)?;
+pub(crate) fn events_from(stored: &Stored, from: Option<&LogPosition>) -> Result<LogEvents, Failure> {
+    let mut events = LogEvents::open(stored.whole()?)?;
+    if let Some(from) = from {
+        check_epoch(events.epoch(), from)?;
+        events.seek(from.position)?;
     }
     Ok(events)
+}
+
+/// Says, beside the output, that some events could not be shown, if that is so.
+pub(crate) fn tell_dropped(events: &LogEvents) {
+    let dropped = events.dropped();
+    if dropped > 0 {
+        eprintln!("{dropped} events were passed over: compaction has dropped what they held.");
+    }
+}
+
+/// Refuses a position of another epoch than the log's.
+pub(crate) fn check_epoch(epoch: &Epoch, named: &LogPosition) -> Result<(), Failure> {
+    match named.epoch.as_ref().filter(|named| *named != epoch) {
+        None => Ok(()),
+        Some(other) => {
+            Err(format!("the epoch of the log is {epoch}: a position of {other} means nothing in it").into())
+        }
+    }
 }
 
 /// Writes every event that is wanted, from where it stands, but no more than `limit`; answers why it stopped, if not

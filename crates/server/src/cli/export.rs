@@ -7,8 +7,8 @@ use sillage_store::event_store::journal::Progress;
 use sillage_store::event_store::journal::events::Found;
 
 use super::Failure;
-use super::data::Data;
-use super::events::{Output, Stop, Wanted, events_from, show};
+use super::data::Stored;
+use super::events::{Output, Stop, Wanted, events_from, show, tell_dropped};
 use super::progress::Teller;
 
 #[derive(Args)]
@@ -23,11 +23,11 @@ pub(crate) struct Export {
     #[command(flatten)]
     wanted: Wanted,
     #[command(flatten)]
-    data: Data,
+    stored: Stored,
 }
 
 pub(crate) fn run(export: Export) -> Result<(), Failure> {
-    let Export { format, from, mut wanted, data } = export;
+    let Export { format, from, mut wanted, stored } = export;
     if !format.names_tenant() && wanted.tenant.is_none() {
         wanted.tenant = Some("main".parse()?);
     }
@@ -36,7 +36,7 @@ pub(crate) fn run(export: Export) -> Result<(), Failure> {
     {
         return Err(format!("only events of the category {only} can be written as {format}").into());
     }
-    let mut events = events_from(&data, from.as_ref())?;
+    let mut events = events_from(&stored, from.as_ref())?;
     let from = from.map_or(Position::ZERO, |from| from.position);
     let total_bytes = events.total_bytes()?;
     let mut teller = Teller::new("exporting");
@@ -46,5 +46,7 @@ pub(crate) fn run(export: Export) -> Result<(), Failure> {
         teller.tell(Progress { done_bytes, total_bytes: total_bytes.max(done_bytes) });
         event.position >= from && wanted.admits(event)
     })?;
+    drop(teller);
+    tell_dropped(&events);
     stop.map_or(Ok(()), Stop::done)
 }

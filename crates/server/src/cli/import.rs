@@ -9,11 +9,11 @@ use clap::Args;
 use sillage_kernel::Tenant;
 use sillage_kernel::wire::export::{BroughtEvent, Format};
 use sillage_store::EventStore;
-use sillage_store::event_store::journal::{JournalOptions, JournalStore, LogError, Progress};
+use sillage_store::event_store::journal::{JournalStore, LogError, Progress};
 use sillage_store::import::{BATCH_BYTES, Import as Bringing, ImportError, MAX_BATCH_EVENTS, Taken};
 
 use super::Failure;
-use super::data::Data;
+use super::data::{Stored, explained};
 use super::progress::Teller;
 
 /// The longest line in bytes: every event fits, however its bytes are written.
@@ -31,11 +31,11 @@ pub(crate) struct Import {
     #[arg(long, default_value = "main")]
     tenant: Tenant,
     #[command(flatten)]
-    data: Data,
+    stored: Stored,
 }
 
 pub(crate) fn run(import: Import) -> Result<(), Failure> {
-    let Import { file, format, tenant, data } = import;
+    let Import { file, format, tenant, stored } = import;
     let (input, total_bytes): (Box<dyn BufRead>, u64) = if file == Path::new("-") {
         (Box::new(stdin().lock()), 0)
     } else {
@@ -44,14 +44,15 @@ pub(crate) fn run(import: Import) -> Result<(), Failure> {
         let bytes = opened.metadata().map_err(unread)?.len();
         (Box::new(BufReader::new(opened)), bytes)
     };
-    std::fs::create_dir_all(&data.data)?;
+    let data = &stored.data.data;
+    std::fs::create_dir_all(data)?;
     let log_id = uuid::Uuid::new_v4().as_u128();
-    let opened = JournalStore::open(&data.data.join("journal"), log_id, JournalOptions::default());
+    let opened = JournalStore::open(&data.join("journal"), log_id, stored.options());
     let (store, _) = opened.map_err(|error| match error {
         LogError::Locked => {
-            format!("the log in {} is in use: stop its server, then import", data.data.display())
+            format!("the log in {} is in use: stop its server, then import", data.display())
         }
-        error => format!("the log in {} cannot be opened: {error}", data.data.display()),
+        error => format!("the log in {} cannot be opened: {}", data.display(), explained(error)),
     })?;
     let store: Arc<dyn EventStore> = Arc::new(store);
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;

@@ -6,8 +6,8 @@ use sillage_kernel::{LogPosition, Position};
 use sillage_store::event_store::journal::events::Found;
 
 use super::Failure;
-use super::data::Data;
-use super::events::{Output, Stop, Wanted, events_from, show};
+use super::data::Stored;
+use super::events::{Output, Stop, Wanted, events_from, show, tell_dropped};
 
 #[derive(Args)]
 pub(crate) struct Log {
@@ -23,16 +23,17 @@ pub(crate) struct Log {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    data: Data,
+    stored: Stored,
 }
 
 pub(crate) fn run(log: Log) -> Result<(), Failure> {
-    let Log { from, limit, wanted, json, data } = log;
-    let mut events = events_from(&data, from.as_ref())?;
+    let Log { from, limit, wanted, json, stored } = log;
+    let mut events = events_from(&stored, from.as_ref())?;
     let from = from.map_or(Position::ZERO, |from| from.position);
     let mut output = if json { Output::lines(Format::CloudEvents) } else { Output::for_people() };
     let stop = show(&mut events, &mut output, limit, |Found { event, .. }| {
         event.position >= from && wanted.admits(event)
     })?;
+    tell_dropped(&events);
     stop.map_or(Ok(()), Stop::done)
 }

@@ -10,7 +10,7 @@ use sillage_server::{Config, Node, telemetry};
 use sillage_store::event_store::journal::AcceptLoss;
 
 use super::Failure;
-use super::data::Data;
+use super::data::Stored;
 
 #[derive(Args)]
 pub(crate) struct Serve {
@@ -18,7 +18,7 @@ pub(crate) struct Serve {
     #[arg(long, default_value = "127.0.0.1:4000", env = "SILLAGE_LISTEN")]
     listen: SocketAddr,
     #[command(flatten)]
-    data: Data,
+    stored: Stored,
     /// If the log is damaged, cut it where the damage begins; what is cut off stays in files that end in `.lost`.
     /// Acknowledged events are lost. Restore a backup if there is one.
     #[arg(long)]
@@ -46,14 +46,15 @@ fn keep(text: &str) -> Result<(String, Keep), String> {
 const TRACES_PER_SECOND: u32 = 10;
 
 pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
-    let Serve { listen, data: Data { data }, accept_loss, keep, otlp, traces_per_second } = serve;
+    let Serve { listen, stored, accept_loss, keep, otlp, traces_per_second } = serve;
     // An empty variable is one that is not set, as OpenTelemetry has it.
     let collector = otlp.as_deref().filter(|url| !url.is_empty());
     let traces_per_second = traces_per_second.unwrap_or(collector.map_or(0, |_| TRACES_PER_SECOND));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let telemetry = telemetry::start(collector)?;
-        let mut config = Config { traces_per_second, keep, ..Config::new(listen, data) };
+        let mut config = Config { traces_per_second, keep, ..Config::new(listen, stored.data.data.clone()) };
+        config.journal = stored.options();
         if accept_loss {
             config.journal.accept_loss = AcceptLoss::Yes;
         }

@@ -12,7 +12,7 @@ use sillage_store::event_store::journal::Progress;
 use sillage_store::event_store::journal::events::Found;
 
 use super::Failure;
-use super::data::Data;
+use super::data::Stored;
 use super::events::events_from;
 use super::progress::Teller;
 
@@ -30,11 +30,11 @@ pub(crate) struct State {
     #[arg(long, default_value = "main")]
     tenant: Tenant,
     #[command(flatten)]
-    data: Data,
+    stored: Stored,
 }
 
 pub(crate) fn run(state: State) -> Result<(), Failure> {
-    let State { stream, version, at, tenant, data } = state;
+    let State { stream, version, at, tenant, stored } = state;
     let until = version
         .map(|version| Until::Version(Version::new(version)))
         .or(at.map(Until::Time))
@@ -42,12 +42,14 @@ pub(crate) fn run(state: State) -> Result<(), Failure> {
     // The key tells commands apart, and none is read here.
     let deciders = systems::deciders(ContentKey([0; 32]));
     let mut fold = Fold::new(&deciders, &stream, until)?;
-    let mut events = events_from(&data, None)?;
+    let mut events = events_from(&stored, None)?;
     let (total_bytes, mut teller) = (events.total_bytes()?, Teller::new("replaying"));
     let failed: Option<HistoryError> = events.run(|Found { at, event, .. }| {
         let done_bytes = at.get();
         teller.tell(Progress { done_bytes, total_bytes: total_bytes.max(done_bytes) });
-        if event.stream != stream || event.tenant != tenant {
+        // Its baselines stand for what was dropped of it.
+        let is_of_it = event.stream == stream || event.stream.baseline_for().as_ref() == Some(&stream);
+        if !is_of_it || event.tenant != tenant {
             return ControlFlow::Continue(());
         }
         let event = deciders.upcasters().newest(&event).unwrap_or(event);

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sillage_kernel::wire::export::Format;
 
 use super::Failure;
-use super::data::Data;
+use super::data::Stored;
 use super::events::{Output, Wanted, events_from, show};
 
 /// How long it waits before it looks again for what is new.
@@ -27,12 +27,12 @@ pub(crate) struct Tail {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    data: Data,
+    stored: Stored,
 }
 
 pub(crate) fn run(tail: Tail) -> Result<(), Failure> {
-    let Tail { count, follow, wanted, json, data } = tail;
-    let mut events = events_from(&data, None)?;
+    let Tail { count, follow, wanted, json, stored } = tail;
+    let mut events = events_from(&stored, None)?;
     let mut output = if json { Output::lines(Format::CloudEvents) } else { Output::for_people() };
     let last = events.last(count, |event| wanted.admits(event))?;
     let written = last.iter().try_for_each(|event| output.write(event, events.epoch()));

@@ -6,16 +6,16 @@ use clap::Args;
 use sillage_store::event_store::journal::verify::{Concern, Verified, verify};
 
 use super::Failure;
-use super::data::Data;
+use super::data::{Stored, explained};
 use super::progress::Teller;
 
 #[derive(Args)]
 pub(crate) struct Verify {
     #[command(flatten)]
-    data: Data,
+    stored: Stored,
 }
 
-pub(crate) fn run(Verify { data }: Verify) -> Result<(), Failure> {
+pub(crate) fn run(Verify { stored }: Verify) -> Result<(), Failure> {
     let (mut concerns, mut defects) = (BTreeSet::new(), 0_u64);
     let mut teller = Teller::new("verifying");
     let told = |defect: sillage_store::event_store::journal::verify::Defect| {
@@ -23,7 +23,7 @@ pub(crate) fn run(Verify { data }: Verify) -> Result<(), Failure> {
         concerns.insert(defect.concern);
         defects += 1;
     };
-    let verified = verify(&data.journal()?, told, |progress| teller.tell(progress))?;
+    let verified = verify(stored.folders()?, told, |progress| teller.tell(progress)).map_err(explained)?;
     drop(teller);
     let Verified { epoch, boundary, head, events, dropped, streams, commands, runs, unfinished } = verified;
     if epoch.is_none() && defects == 0 {

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod archive;
 mod compaction;
 mod connections;
 mod descriptions;

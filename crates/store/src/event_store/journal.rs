@@ -129,7 +129,7 @@ pub struct JournalOptions {
     pub ledger: LedgerLimits,
     /// The size in bytes from which on a file of the log takes no further group.
     pub segment_bytes: u64,
-    /// Not used: this engine opens a log in its own folder alone.
+    /// The folder that old files of the log were moved to, or are to be moved to.
     pub archive: Option<PathBuf>,
     /// What to do when the log is damaged before its tail.
     pub accept_loss: AcceptLoss,
@@ -280,9 +280,13 @@ impl JournalStore {
 
     /// Moves the sealed segments that end before a position to the archive that the options have named, and answers how
     /// many were moved. They are read from there. After an error a part may have been moved, and whatever was not is
-    /// moved when it is asked again.
-    pub fn archive(&self, before: Position) -> BoxFuture<Result<u64, StoreError>> {
-        self.ask_compacting(|reply| Request::Archive(before, reply))
+    /// moved when it is asked again. After each that was moved it tells how far in the log it has come.
+    pub fn archive(
+        &self,
+        before: Position,
+        on_progress: impl FnMut(Progress) + Send + 'static,
+    ) -> BoxFuture<Result<u64, StoreError>> {
+        self.ask_compacting(|reply| Request::Archive(before, Box::new(on_progress), reply))
     }
 
     /// Hands a job to the writer and answers what it answers; `gone` if it is no more.

@@ -131,6 +131,11 @@ impl Waiting {
         Ok(())
     }
 
+    /// How many appends wait.
+    pub(crate) fn appends(&self) -> usize {
+        self.appends.load(Ordering::Relaxed)
+    }
+
     /// The writer has taken these from its queue.
     pub(crate) fn taken(&self, Load { appends, bytes }: &Load) {
         self.appends.fetch_sub(*appends, Ordering::Relaxed);

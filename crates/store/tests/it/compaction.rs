@@ -518,9 +518,9 @@ async fn what_is_old_is_archived_and_read_from_there() {
     fill(&store, 60).await;
     store.drop_events(cuts(5)).await.unwrap();
     let before = events(&store).await;
-    assert_eq!(store.archive(Position::new(1)).await.unwrap(), 0);
+    assert_eq!(store.archive(Position::new(1), |_| ()).await.unwrap(), 0);
     let all = files(&own, "seg");
-    let moved = usize::try_from(store.archive(Position::new(31)).await.unwrap()).unwrap();
+    let moved = usize::try_from(store.archive(Position::new(31), |_| ()).await.unwrap()).unwrap();
     let (here, there) = (files(&own, "seg"), files(&archive, "seg"));
     assert_eq!((here.len(), there.len()), (all.len() - moved, moved));
     // About half of the events, and not the one that was named.
@@ -547,12 +547,12 @@ async fn what_is_old_is_archived_and_read_from_there() {
         position(&here[1])
     );
     assert_eq!(events(&store).await, before);
-    assert_eq!(store.archive(Position::new(31)).await.unwrap(), 0, "they are there already");
+    assert_eq!(store.archive(Position::new(31), |_| ()).await.unwrap(), 0, "they are there already");
     // What is archived is not touched any more; the rest is.
     store.drop_events(cuts(15)).await.unwrap();
     let kept = events(&store).await;
     assert!(kept.len() < before.len());
-    assert_eq!(store.archive(Position::new(u64::MAX)).await.unwrap(), (here.len() - 1) as u64);
+    assert_eq!(store.archive(Position::new(u64::MAX), |_| ()).await.unwrap(), (here.len() - 1) as u64);
     assert_eq!(events(&store).await, kept);
     store.close().await;
     drop(store);

@@ -3,15 +3,16 @@
 //! Invariant: whatever was answered is in here as it was answered. What got no answer waits in `unknown` until the
 //! log is opened again: it is then there whole or not at all, and what is not there never comes back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use sillage_journal::testing::Dice;
 use sillage_kernel::{
     Checksum, Event, EventId, Expected, Filter, Outcome, Position, Receipt, StreamName, Version,
 };
 use sillage_store::{
-    Append, AppendError, Appended, CursorState, Direction, Entry, EventStore, Fence, Lease, LedgerEntry,
-    LedgerKey, LedgerWrite, Verdict,
+    Append, AppendError, Appended, CursorState, Cut, Direction, Entry, EventStore, Fence, Lease, LedgerEntry,
+    LedgerKey, LedgerWrite, StoreError, Verdict,
 };
 
 use super::workload::{Answer, Op, Term, tenant};
@@ -37,6 +38,10 @@ pub(super) struct Truth {
     written: Vec<Written>,
     versions: BTreeMap<StreamName, u64>,
     links: BTreeMap<StreamName, Checksum>,
+    /// Up to which version the store was asked to drop each stream.
+    cuts: BTreeMap<StreamName, u64>,
+    /// The positions of events that are dropped for sure.
+    gone: BTreeSet<Position>,
     ledger: BTreeMap<LedgerKey, LedgerEntry>,
     /// Every command that was ever sent.
     pub(super) commands: Vec<LedgerKey>,
@@ -102,24 +107,59 @@ impl Truth {
         self.leases.get(lease).and_then(|holders| holders.first()).map_or(0, |holder| holder.token)
     }
 
+    /// Lets the beginnings of some streams go, perhaps more of them than there is.
+    pub(super) fn cuts(&mut self, dice: &mut Dice) -> Vec<Cut> {
+        let streams: Vec<_> = self.versions.iter().filter(|_| dice.percent(60)).collect();
+        let cut = |(stream, version): (&StreamName, &u64)| {
+            let through = dice.below(usize::try_from(*version).unwrap() + 2) as u64;
+            let known = self.cuts.entry(stream.clone()).or_default();
+            *known = through.max(*known);
+            Cut { tenant: tenant(), stream: stream.clone(), through: Version::new(through) }
+        };
+        streams.into_iter().map(cut).collect()
+    }
+
+    /// The store has said that it dropped something: whatever is not there now must never be there again.
+    pub(super) async fn dropped(&mut self, store: &dyn EventStore) -> Result<(), Wrong> {
+        self.gone = self.missing(&read_log(store, Position::ZERO).await?)?;
+        Ok(())
+    }
+
+    /// Which events are not among those that the log begins with, all of which must have been let go. The others must
+    /// be as they were.
+    fn missing(&self, found: &[Arc<Event>]) -> Result<BTreeSet<Position>, Wrong> {
+        let (mut found, mut missing) = (found.iter().peekable(), BTreeSet::new());
+        for event in &self.log {
+            let Event { stream, version, position, .. } = &**event;
+            if found.next_if(|there| there.position == *position).is_none() {
+                let may_go = self.cuts.get(stream).is_some_and(|through| version.get() <= *through);
+                ensure!(may_go && version.get() < self.version(stream), "{stream} {version} was lost");
+                missing.insert(*position);
+            } else {
+                ensure!(!self.gone.contains(position), "{stream} {version} was dropped, and is back");
+            }
+        }
+        Ok(missing)
+    }
+
     /// Takes the answers to what the store was asked in one group, in the order in which it was asked.
-    pub(super) fn hear(&mut self, group: Vec<(Op, Answer)>) -> Result<(), Wrong> {
+    pub(super) fn hear(&mut self, group: &[(Op, Answer)]) -> Result<(), Wrong> {
         let unavailable = group.iter().filter(|(_, answer)| answer.is_unavailable()).count();
         if unavailable > 0 {
             ensure!(unavailable == group.len(), "{unavailable} of {} in a group have failed", group.len());
-            self.unknown.push(group.into_iter().map(|(op, _)| op).collect());
+            self.unknown.push(group.iter().map(|(op, _)| op.clone()).collect());
             return Ok(());
         }
         // Whoever is answered after a failure knows that what failed was not kept.
         self.unknown.clear();
         for (op, answer) in group {
             match (op, answer) {
-                (Op::Append(append), Answer::Append(answer)) => self.appended(&append, &answer)?,
+                (Op::Append(append), Answer::Append(answer)) => self.appended(append, answer)?,
                 (Op::Cursor(update), Answer::Cursor(Ok(()))) => {
-                    self.cursors.entry(update.reactor.clone()).or_default().apply(&update);
+                    self.cursors.entry(update.reactor.clone()).or_default().apply(update);
                 }
                 (Op::Lease { name, owner, term }, Answer::Lease(Ok(lease))) => {
-                    self.leased(name, owner, term, lease)?;
+                    self.leased(name, owner, *term, *lease)?;
                 }
                 (op, answer) => return Err(format!("the answer to {op:?} is {answer:?}")),
             }
@@ -241,14 +281,9 @@ impl Truth {
     /// as it was answered.
     pub(super) async fn settle(&mut self, store: &dyn EventStore) -> Result<(), Wrong> {
         let log = read_log(store, Position::ZERO).await?;
-        let changed = self.log.iter().zip(&log).find(|(before, after)| before != after);
-        ensure!(changed.is_none(), "an event was changed: {changed:?}");
-        ensure!(
-            log.len() >= self.log.len(),
-            "of {} acknowledged events {} are left",
-            self.log.len(),
-            log.len()
-        );
+        let head = store.head().get();
+        ensure!(head >= self.log.len() as u64, "of {} acknowledged events {head} are left", self.log.len());
+        self.missing(&log)?;
         let unknown = std::mem::take(&mut self.unknown);
         for group in &unknown {
             self.settle_group(store, group, &log).await?;
@@ -283,7 +318,7 @@ impl Truth {
             }
             let first = append.entries.iter().flat_map(|entry| &entry.events).next();
             let is_there = match (first, &append.ledger) {
-                (Some(event), _) => log.get(self.len()).is_some_and(|there| there.id == event.id),
+                (Some(event), _) => log.iter().any(|there| there.id == event.id),
                 (None, Some(write)) => look_up(store, std::slice::from_ref(&write.key)).await?[0].is_some(),
                 (None, None) => continue,
             };
@@ -331,16 +366,48 @@ impl Truth {
         Ok(())
     }
 
+    /// Reads a stream from its first version on, past what was dropped of it.
+    async fn check_stream(
+        &self,
+        store: &dyn EventStore,
+        stream: &StreamName,
+        version: u64,
+        missing: &BTreeSet<Position>,
+    ) -> Result<(), Wrong> {
+        let own: Vec<_> = self.log.iter().filter(|event| event.stream == *stream).collect();
+        let is_missing = |index: usize| own.get(index).is_some_and(|event| missing.contains(&event.position));
+        let mut index = 0;
+        while index < own.len() {
+            let from = own[index].version;
+            match store.read_stream(&tenant(), stream, from, Direction::Forward, usize::MAX).await {
+                Ok(page) => {
+                    ensure!(page.head.get() == version, "{stream} is at {}, not {version}", page.head);
+                    let kept =
+                        own[index..].iter().copied().take_while(|event| !missing.contains(&event.position));
+                    ensure!(!is_missing(index) && page.events.iter().eq(kept), "{stream} was changed");
+                    index += page.events.len();
+                }
+                Err(StoreError::Dropped { kept_from }) => {
+                    let kept = usize::try_from(kept_from.get()).unwrap() - 1;
+                    let borders =
+                        kept > index && kept < own.len() && !is_missing(kept) && is_missing(kept - 1);
+                    ensure!(is_missing(index) && borders, "{stream} is said to be kept from {kept_from} on");
+                    index = kept;
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Ok(())
+    }
+
     /// Asserts that all that can be read is as it was answered.
     pub(super) async fn check(&self, store: &dyn EventStore) -> Result<(), Wrong> {
-        ensure!(read_log(store, Position::ZERO).await? == self.log, "the log was changed");
+        let log = read_log(store, Position::ZERO).await?;
+        let missing = self.missing(&log)?;
+        let left = self.log.iter().filter(|event| !missing.contains(&event.position));
+        ensure!(log.iter().eq(left), "the log was changed");
         for (stream, version) in &self.versions {
-            let from = Version::ZERO;
-            let page = store.read_stream(&tenant(), stream, from, Direction::Forward, usize::MAX).await;
-            let page = page.map_err(|error| error.to_string())?;
-            let own = self.log.iter().filter(|event| event.stream == *stream);
-            ensure!(page.head.get() == *version, "{stream} is at {} and must be at {version}", page.head);
-            ensure!(page.events.iter().eq(own), "{stream} was changed");
+            self.check_stream(store, stream, *version, &missing).await?;
         }
         let right: Vec<_> = self.commands.iter().map(|key| self.ledger.get(key).cloned()).collect();
         let found = look_up(store, &self.commands).await?;

@@ -100,8 +100,8 @@ pub enum BackupError {
         /// What is wrong with it.
         problem: &'static str,
     },
-    /// The log was cut while it was copied: try again.
-    #[error("the log was cut while it was copied: try again")]
+    /// The log was cut or compacted while it was copied: try again.
+    #[error("the log was cut or compacted while it was copied: try again")]
     Cut,
     /// The file system refused.
     #[error("cannot use {}: {source}", .path.display())]
@@ -136,13 +136,22 @@ pub fn backup(
     let epoch = epoch.ok_or_else(|| BackupError::NoLog(folders.own().to_owned()))?;
     RealDisk.create_dir(&unfinished).map_err(io_at(&unfinished))?;
     let mut files = Vec::new();
-    for (from, limit) in Journal::files(&folders, &RealDisk, boundary)? {
+    let list = || match Journal::files(&folders, &RealDisk, boundary) {
+        // It was compacted since it was looked at, and can no longer be divided there.
+        Err(LogError::NoBoundary(_)) => Err(BackupError::Cut),
+        files => Ok(files?),
+    };
+    for (from, limit) in list()? {
         let name = from.file_name().and_then(|name| name.to_str()).expect("segments have plain names");
         let (bytes, sha256) = copy(&from, &unfinished.join(name), limit.unwrap_or(u64::MAX))?;
         if limit.is_some_and(|limit| bytes < limit) {
             return Err(BackupError::Cut);
         }
         files.push(SavedFile { name: name.to_owned(), bytes, sha256 });
+        if limit.is_some() {
+            // What was copied is the beginning of the file only if nothing took its place meanwhile.
+            list()?;
+        }
     }
     let (made_at, Boundary { at, batches, checksum }) = (clock::now(), boundary);
     let manifest = Manifest { format: FORMAT, made_at, epoch, head, end: at.get(), batches, checksum, files };
@@ -194,15 +203,17 @@ pub fn restore(
     Ok((manifest, epoch))
 }
 
-/// Lets the log in `dir` begin the epoch of `id`, a random number; answers the epoch that ends and the one that begins.
+/// Lets the log in these folders begin the epoch of `id`, a random number; answers the epoch that ends and the one that begins.
 /// Nobody else may have the log open. Killed at any moment, it leaves the one or the other.
 ///
 /// # Errors
 /// As [`JournalStore::open`].
-pub fn begin_epoch(dir: &Path, id: u128) -> Result<(Epoch, Epoch), LogError> {
+pub fn begin_epoch(folders: impl Into<Folders>, id: u128) -> Result<(Epoch, Epoch), LogError> {
+    let folders = folders.into();
     let open = |new_epoch| {
-        let options = JournalOptions { new_epoch, ..JournalOptions::default() };
-        JournalStore::open(dir, id, options).map(|(store, _)| store.epoch())
+        let archive = folders.archive().map(Path::to_owned);
+        let options = JournalOptions { new_epoch, archive, ..JournalOptions::default() };
+        JournalStore::open(folders.own(), id, options).map(|(store, _)| store.epoch())
     };
     Ok((open(NewEpoch::AfterLoss)?, open(NewEpoch::Now)?))
 }

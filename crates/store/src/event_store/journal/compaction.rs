@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, thread};
 
-use sillage_journal::{Address, Compaction, Fate, Keeper, LEAST_SAVED, RecordRef, Sieve};
+use sillage_journal::{Address, Compaction, Fate, Keeper, LEAST_SAVED, Progress, RecordRef, Sieve};
 use sillage_kernel::{Filter, Position, Timestamp, Version};
 use tokio::sync::oneshot;
 
@@ -42,8 +42,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub(super) enum Request {
     /// Drop what these cuts let go, and what those before did.
     Drop(Vec<Cut>, oneshot::Sender<Result<Dropped, StoreError>>),
-    /// Archive what ends before that.
-    Archive(Position, oneshot::Sender<Result<u64, StoreError>>),
+    /// Archive what ends before that, and tell how far that has come.
+    Archive(Position, Box<dyn FnMut(Progress) + Send>, oneshot::Sender<Result<u64, StoreError>>),
     /// Look whether it is to stop.
     Wake,
 }
@@ -57,7 +57,7 @@ impl Requests {
     pub(super) fn ask(&self, request: Request) {
         match self.0.try_send(request) {
             Err(TrySendError::Full(Request::Drop(_, reply))) => drop(reply.send(Ok(Dropped::default()))),
-            Err(TrySendError::Full(Request::Archive(_, reply))) => {
+            Err(TrySendError::Full(Request::Archive(_, _, reply))) => {
                 drop(reply.send(Err(StoreError::Unavailable(BUSY.into()))));
             }
             Ok(()) | Err(TrySendError::Full(Request::Wake) | TrySendError::Disconnected(_)) => {}
@@ -118,7 +118,7 @@ impl Compactor {
             match request {
                 Request::Wake => {}
                 Request::Drop(cuts, reply) => drop(reply.send(self.drop_events(cuts))),
-                Request::Archive(before, reply) => drop(reply.send(self.archive(before))),
+                Request::Archive(before, tell, reply) => drop(reply.send(self.archive(before, tell))),
             }
         }
     }
@@ -237,16 +237,20 @@ impl Compactor {
         }
     }
 
-    fn archive(&mut self, before: Position) -> Result<u64, StoreError> {
+    fn archive(&mut self, before: Position, mut tell: impl FnMut(Progress)) -> Result<u64, StoreError> {
         let page =
             Page::find(&self.shared.index, before.previous(), &Filter::Everything, 1).map_err(unreadable)?;
         let first_kept = page.addresses.first().copied();
+        let mut due = self.keeper.sealed();
+        due.retain(|(_, end)| first_kept.is_none_or(|kept| kept >= *end));
+        let total_bytes = due.last().map_or(0, |(_, end)| end.get());
         let mut moved = 0;
-        for (base, end) in self.keeper.sealed() {
-            if first_kept.is_some_and(|kept| kept < end) || pause(&self.stopped).is_break() {
+        for (base, end) in due {
+            if pause(&self.stopped).is_break() {
                 break;
             }
             moved += u64::from(self.keeper.archive(base).map_err(unreadable)?);
+            tell(Progress { done_bytes: end.get(), total_bytes });
         }
         Ok(moved)
     }

@@ -187,6 +187,11 @@ impl<F: FnMut(Defect)> Log<F> {
 
     fn damage(&mut self, Damage { segment, at, reason }: Damage) {
         let what = match reason {
+            Reason::Gap if at == Address::default() && self.folders.archive().is_none() => {
+                format!(
+                    "the beginning, up to the file {segment}.seg, is missing, or in an archive that is to be named"
+                )
+            }
             Reason::Gap => format!("what follows, up to the file {segment}.seg, is missing"),
             reason => format!("{reason}; nothing behind it in this file can be trusted"),
         };

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use sillage_journal::{Address, Boundary, Flusher, Stager};
 use sillage_kernel::{Event, Position, Timestamp};
@@ -29,12 +29,16 @@ use crate::event_store::{
 
 /// How many turns are taken at a time.
 pub(super) const THREADS: usize = 2;
+/// A group of so many appends is worth a flush of its own, if others are left for the next.
+const LEAST_HALF: usize = 32;
 
 /// What readers will see once the group is durable.
 struct Group {
     now: Timestamp,
     /// The last position in it, or before it.
     position: Position,
+    /// How many appends it has, refused ones included.
+    appends: usize,
     events: Vec<(Arc<Event>, Address)>,
     ledger: Vec<(LedgerKey, Address)>,
     cursors: Vec<CursorUpdate>,
@@ -46,9 +50,19 @@ struct Group {
 
 impl Group {
     fn new(now: Timestamp) -> Self {
-        let (position, broken) = (Position::ZERO, None);
+        let (position, appends, broken) = (Position::ZERO, 0, None);
         let (events, ledger, cursors) = (Vec::new(), Vec::new(), Vec::new());
-        Self { now, position, events, ledger, cursors, leases: Vec::new(), answers: Vec::new(), broken }
+        Self {
+            now,
+            position,
+            appends,
+            events,
+            ledger,
+            cursors,
+            leases: Vec::new(),
+            answers: Vec::new(),
+            broken,
+        }
     }
 
     /// Nothing of it was kept, so nobody in it is told anything else, not even of a conflict that may have rested on
@@ -82,6 +96,8 @@ struct Staging {
     settled: u64,
     /// After how many failures it has begun again.
     failures: u64,
+    /// How many appends the last group has that was sealed.
+    last: usize,
 }
 
 /// The second room: a group comes to the disk.
@@ -111,8 +127,9 @@ impl Writer {
         shared: Arc<Shared>,
     ) -> Self {
         let (stager, flusher) = log.split();
-        let (settled, failures) = (0, 0);
-        let staging = Staging { jobs, stager, sequencer, shared: Arc::clone(&shared), settled, failures };
+        let (settled, failures, last) = (0, 0, 0);
+        let staging =
+            Staging { jobs, stager, sequencer, shared: Arc::clone(&shared), settled, failures, last };
         Self {
             staging: Mutex::new(staging),
             publishing: Mutex::new(publishing),
@@ -125,39 +142,47 @@ impl Writer {
 
     /// Takes turns until every sender is gone. A panic is a failure for good: neither thread comes back.
     pub(super) fn run(&self) {
-        if catch_unwind(AssertUnwindSafe(|| while self.turn().is_some() {})).is_err() {
+        let work = || {
+            let mut staging = self.staging.lock().ok();
+            while let Some(held) = staging {
+                staging = self.turn(held);
+            }
+        };
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
             self.shared.failure.send_replace(Some("the writing thread has panicked".into()));
         }
     }
 
-    /// Takes one turn; none if there is nothing more to do, or the other thread has panicked.
-    fn turn(&self) -> Option<()> {
-        let mut staging = self.staging.lock().ok()?;
+    /// Takes one turn, and is back in the first room; not if there is nothing more to do, or the other thread has
+    /// panicked.
+    fn turn<'a>(&'a self, mut staging: MutexGuard<'a, Staging>) -> Option<MutexGuard<'a, Staging>> {
         let first = staging.jobs.recv().ok()?;
         staging.settle(self.published.load(Ordering::Acquire));
         if staging.failures != self.failures.load(Ordering::Acquire) {
-            staging.begin_again(&*self.flushing.lock().ok()?, self.failures.load(Ordering::Acquire));
+            self.begin_again(&mut staging, &*self.flushing.lock().ok()?)?;
         }
         let mut group = Group::new(clock::now());
         staging.stage(first, &mut group);
         staging.stage_waiting(&mut group);
         let mut flushing = self.flushing.lock().ok()?;
-        let failures = self.failures.load(Ordering::Acquire);
-        if staging.failures != failures {
-            staging.begin_again(&flushing, failures);
+        if staging.failures != self.failures.load(Ordering::Acquire) {
+            self.begin_again(&mut staging, &flushing)?;
             group.refuse(&flushing.reason);
-            return Some(());
+            return Some(staging);
         }
         // What has come while the disk was busy.
         staging.stage_waiting(&mut group);
-        let written = match group.broken.take() {
-            None => staging.seal(&mut group, flushing.spare.take()).and_then(|sealed| {
-                drop(staging);
-                flushing.flush(sealed)
-            }),
-            Some(error) => Err(error),
+        let sealed = match staging.seal(&mut group, flushing.spare.take()) {
+            Ok(sealed) => sealed,
+            Err(error) => {
+                self.give_up(group, &mut flushing, &error);
+                return Some(staging);
+            }
         };
-        match written {
+        // With little to do the other thread sleeps on: to wake it takes longer than it could save.
+        let quiet = group.appends < LEAST_HALF && self.shared.waiting.appends() == 0;
+        let staging = quiet.then_some(staging);
+        match flushing.flush(sealed) {
             Ok(()) => {
                 let boundary = flushing.flusher.boundary();
                 let mut publishing = self.publishing.lock().ok()?;
@@ -167,8 +192,22 @@ impl Writer {
                 drop(publishing);
                 group.answers.into_iter().for_each(Answer::send);
             }
-            Err(error) => self.give_up(group, &mut flushing, &error),
+            Err(error) => {
+                self.give_up(group, &mut flushing, &error);
+                drop(flushing);
+            }
         }
+        staging.or_else(|| self.staging.lock().ok())
+    }
+
+    /// Forgets what was staged, and goes on behind what is durable.
+    fn begin_again(&self, staging: &mut Staging, flushing: &Flushing) -> Option<()> {
+        // What is durable may still be in the last room, and is not to be forgotten.
+        drop(self.publishing.lock().ok()?);
+        staging.settle(self.published.load(Ordering::Acquire));
+        staging.sequencer.discard();
+        staging.stager = Stager::behind(&flushing.flusher);
+        staging.failures = self.failures.load(Ordering::Acquire);
         Some(())
     }
 
@@ -192,16 +231,14 @@ impl Staging {
         self.settled = published;
     }
 
-    /// Forgets what was staged, and goes on behind what is durable.
-    fn begin_again(&mut self, flushing: &Flushing, failures: u64) {
-        self.sequencer.discard();
-        self.stager = Stager::behind(&flushing.flusher);
-        self.failures = failures;
-    }
-
-    /// Stages what waits, as far as a group has room.
+    /// Stages what waits, as far as a group has room. It takes no more than half of all that is under way, counting the
+    /// last group: its callers are soon back with more. Else all of them would soon wait for one and the same group,
+    /// and nothing would be left to stage meanwhile.
     fn stage_waiting(&mut self, group: &mut Group) {
         while self.stager.staged_bytes() < GROUP_BYTES && group.answers.len() < GROUP_JOBS {
+            if group.appends >= LEAST_HALF.max(self.last + self.shared.waiting.appends()) {
+                break;
+            }
             let Ok(job) = self.jobs.try_recv() else { break };
             self.stage(job, group);
         }
@@ -213,9 +250,13 @@ impl Staging {
         group: &mut Group,
         spare: Option<sillage_journal::Group>,
     ) -> Result<sillage_journal::Group, sillage_journal::Error> {
+        if let Some(error) = group.broken.take() {
+            return Err(error);
+        }
         if let Some(spare) = spare {
             self.stager.reuse(spare);
         }
+        self.last = group.appends;
         group.position = self.sequencer.position();
         let sealed = self.stager.seal()?;
         self.sequencer.seal();
@@ -226,6 +267,7 @@ impl Staging {
         let answer = match job {
             Job::Append(appends, load, reply) => {
                 self.shared.waiting.taken(&load);
+                group.appends += appends.len();
                 let results = appends.into_iter().map(|append| self.append(append, group)).collect();
                 Answer::Append(results, reply)
             }
