@@ -1,5 +1,8 @@
 //! One node: how the parts are joined, started and stopped. The order here is that of the journey.
 
+use std::fs::File;
+#[cfg(feature = "postgres")]
+use std::fs::TryLockError;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,6 +21,8 @@ use sillage_gateway::{Gateway, routes};
 use sillage_kernel::Reactor;
 use sillage_runtime::{BusOptions, CommandBus, ContentKey, Projector, Reactors, Retry, Supervisor};
 use sillage_store::event_store::journal::{JournalOptions, JournalStore, LogError, Progress};
+#[cfg(feature = "postgres")]
+use sillage_store::event_store::postgres::{Database, PostgresError, PostgresOptions, PostgresStore};
 use sillage_store::event_store::upcasting::Upcasting;
 use sillage_store::views::{Views, ViewsError};
 use sillage_store::{EventStore, Snapshots};
@@ -30,14 +35,27 @@ use crate::{studio, systems};
 /// How long a stop waits for open requests.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Where the log is.
+#[derive(Clone, Default)]
+pub enum Log {
+    /// In the data folder, for this node alone.
+    #[default]
+    Journal,
+    /// In a database, for as many nodes as use it. The data folder has only what each node keeps for itself.
+    #[cfg(feature = "postgres")]
+    Postgres(Box<Database>),
+}
+
 /// How a node runs.
 #[derive(Clone)]
 pub struct Config {
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Where it keeps everything.
+    /// Where it keeps everything, but for a log that is elsewhere.
     pub data: PathBuf,
-    /// How the log is opened.
+    /// Where the log is.
+    pub log: Log,
+    /// How a log in the data folder is opened.
     pub journal: JournalOptions,
     /// How many requests a second are traced at most.
     pub traces_per_second: u32,
@@ -59,6 +77,7 @@ impl Config {
         Self {
             listen,
             data,
+            log: Log::default(),
             journal: JournalOptions::default(),
             traces_per_second: 0,
             serving: Serving::default(),
@@ -94,6 +113,22 @@ pub enum NodeError {
         /// What is wrong.
         source: Box<LogError>,
     },
+    /// Another node uses the data folder: give each its own.
+    #[cfg(feature = "postgres")]
+    #[error("the folder {path} is in use by another node")]
+    FolderInUse {
+        /// Which folder.
+        path: PathBuf,
+    },
+    /// The log in a database cannot be opened; the message says what to do.
+    #[cfg(feature = "postgres")]
+    #[error("the log in the database {database} cannot be opened: {source}")]
+    Database {
+        /// Which database, without any password.
+        database: String,
+        /// What is wrong.
+        source: Box<PostgresError>,
+    },
     /// The views cannot be opened.
     #[error(transparent)]
     Views(#[from] ViewsError),
@@ -122,6 +157,7 @@ pub struct Node {
     sweep: JoinHandle<()>,
     serving: JoinHandle<()>,
     stop: tokio::sync::watch::Sender<Stop>,
+    held_folder: Option<File>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +169,8 @@ enum Stop {
 impl Node {
     /// Starts everything, and returns once requests are taken. It is ready a little later: see `/readyz`.
     pub async fn start(config: Config) -> Result<Self, NodeError> {
-        let stored = open_log(&config)?;
+        let held_folder = hold_folder(&config)?;
+        let stored = open_log(&config).await?;
         let keys = Arc::new(Keys::open(&config.keys_file())?);
         let deciders = systems::deciders(ContentKey(keys.content_key()));
         let store = Upcasting::over(stored, deciders.upcasters().clone());
@@ -180,7 +217,7 @@ impl Node {
         });
         let (stop, stopped) = tokio::sync::watch::channel(Stop::NotYet);
         let (address, serving) = listen(config.listen, config.serving, Arc::clone(&gateway), stopped).await?;
-        Ok(Self { address, gateway, projector, reactors, sweep, serving, stop })
+        Ok(Self { address, gateway, projector, reactors, sweep, serving, stop, held_folder })
     }
 
     /// Where it listens.
@@ -201,7 +238,7 @@ impl Node {
     /// Stops in the order of the journey: no new requests, open sockets closed, what was taken settled, then
     /// the log. Answers how many connections were closed.
     pub async fn stop(self) -> usize {
-        let Self { address: _, gateway, projector, reactors, sweep, serving, stop } = self;
+        let Self { address: _, gateway, projector, reactors, sweep, serving, stop, held_folder } = self;
         stop.send_replace(Stop::Now);
         let closed = gateway.hub.close_all(Close::GoingAway);
         let all_closed = async {
@@ -218,15 +255,45 @@ impl Node {
         projector.stop().await;
         reactors.stop().await;
         gateway.store.close().await;
+        drop(held_folder);
         closed
     }
 }
 
-fn open_log(config: &Config) -> Result<Arc<dyn EventStore>, NodeError> {
-    let folder = |source| NodeError::Folder { path: config.data.clone(), source };
+/// Makes the data folder, and holds it where the log in it does not: two nodes that fold into one file of views would
+/// count everything twice.
+fn hold_folder(config: &Config) -> Result<Option<File>, NodeError> {
+    let path = || config.data.clone();
+    let folder = |source| NodeError::Folder { path: path(), source };
     std::fs::create_dir_all(&config.data).map_err(folder)?;
-    let path = config.data.join("journal");
+    match &config.log {
+        Log::Journal => Ok(None),
+        #[cfg(feature = "postgres")]
+        Log::Postgres(_) => {
+            let open = File::options().create(true).append(true).open(config.data.join("node.lock"));
+            let file = open.map_err(folder)?;
+            match file.try_lock() {
+                Ok(()) => Ok(Some(file)),
+                Err(TryLockError::WouldBlock) => Err(NodeError::FolderInUse { path: path() }),
+                Err(TryLockError::Error(source)) => Err(folder(source)),
+            }
+        }
+    }
+}
+
+async fn open_log(config: &Config) -> Result<Arc<dyn EventStore>, NodeError> {
     let log_id = uuid::Uuid::new_v4().as_u128();
+    let store = match &config.log {
+        Log::Journal => open_journal(config, log_id)?,
+        #[cfg(feature = "postgres")]
+        Log::Postgres(database) => open_database(database, log_id).await?,
+    };
+    tracing::info!(engine = store.features().engine, head = %store.head(), "the log is open");
+    Ok(store)
+}
+
+fn open_journal(config: &Config, log_id: u128) -> Result<Arc<dyn EventStore>, NodeError> {
+    let path = config.data.join("journal");
     let options = JournalOptions { progress: Some(tell_progress), ..config.journal };
     let (store, recovered) = JournalStore::open(&path, log_id, options)
         .map_err(|source| NodeError::Log { path, source: Box::new(source) })?;
@@ -236,8 +303,15 @@ fn open_log(config: &Config) -> Result<Arc<dyn EventStore>, NodeError> {
     } else if recovered.cut_bytes > 0 {
         tracing::warn!(bytes = recovered.cut_bytes, "the end of the log was torn, and has been cut");
     }
-    tracing::info!(batches = recovered.batches, head = %store.head(), "the log is open");
+    tracing::info!(batches = recovered.batches, "the log was read");
     Ok(Arc::new(store))
+}
+
+#[cfg(feature = "postgres")]
+async fn open_database(database: &Database, log_id: u128) -> Result<Arc<dyn EventStore>, NodeError> {
+    let opened = PostgresStore::open(database, log_id, PostgresOptions::default()).await;
+    let failed = |source| NodeError::Database { database: database.to_string(), source: Box::new(source) };
+    Ok(Arc::new(opened.map_err(failed)?))
 }
 
 fn tell_progress(Progress { done_bytes, total_bytes }: Progress) {

@@ -11,6 +11,8 @@ mod kill;
 mod log;
 mod malformed;
 mod neighbours;
+#[cfg(feature = "postgres")]
+mod nodes;
 mod outbox;
 mod raw;
 mod readme;
