@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use sillage_client::{Client as Sdk, FeedMessage, Options, Since, TokenSource};
 use sillage_runtime::Keep;
-use sillage_server::{Config, Node};
+use sillage_server::{Config, Log, Node};
 use sillage_store::EventStore;
 use sillage_store::event_store::memory::MemoryStore;
 use tempfile::TempDir;
@@ -101,7 +101,7 @@ async fn the_likes_are_what_they_are_with_fewer_events() {
     let log = Arc::new(MemoryStore::new(1));
     let change = |config: &mut Config| {
         from_baseline(config);
-        config.log = Some(Arc::clone(&log) as _);
+        config.log = Log::Open(Arc::clone(&log) as _);
     };
     let running = start(change).await;
     let first = like(&running, LIKES).await;
