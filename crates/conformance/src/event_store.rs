@@ -17,9 +17,12 @@ pub mod subscriptions;
 mod things;
 pub mod visibility;
 
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use sillage_store::EventStore;
+use tokio::runtime::Runtime;
 
 /// An engine under test, with an empty log that nobody else uses. It keeps alive whatever the log lives in.
 pub trait Fixture: Sized + Send + 'static {
@@ -57,14 +60,23 @@ pub trait HeldDisk: Send + Sync {
 
 /// Makes a module of tests that asks an engine for every property of the contract. `$open` is called once for
 /// each test and makes its [`Fixture`].
+///
+/// After `together:` it is one test, which asks for some properties at a time, in one process: for an engine whose
+/// server takes longer to start than a property to hold.
 #[macro_export]
 macro_rules! event_store {
+    (together: $engine:ident, $open:expr $(,)?) => {
+        $crate::event_store!(by event_store_test, $engine, $open);
+    };
     ($engine:ident, $open:expr $(,)?) => {
+        $crate::event_store!(by event_store_tests, $engine, $open);
+    };
+    (by $tests:ident, $engine:ident, $open:expr) => {
         mod $engine {
             #[allow(unused_imports, reason = "how to open an engine may need what stands around it")]
             use super::*;
 
-            $crate::event_store_tests! { $open;
+            $crate::$tests! { $open;
                 appends: an_append_is_atomic_over_its_streams;
                 appends: versions_have_no_gaps_and_positions_grow;
                 appends: appends_of_one_call_keep_their_order;
@@ -153,4 +165,50 @@ macro_rules! event_store_tests {
             }
         )*
     };
+}
+
+/// The one test of [`event_store!`](crate::event_store!) for properties that are asked for together.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! event_store_test {
+    ($open:expr; $($group:ident: $property:ident;)*) => {
+        #[test]
+        fn every_property_holds() {
+            $crate::event_store::hold_together(&[$((stringify!($property), || {
+                ::std::boxed::Box::pin(async { $crate::event_store::$group::$property(($open)().await).await })
+            })),*]);
+        }
+    };
+}
+
+/// How many properties are asked for at a time. They mostly wait for the disk and for each other.
+const AT_ONCE: usize = 4;
+
+/// A property, with its name, of an engine.
+#[doc(hidden)]
+pub type Property = (&'static str, fn() -> Pin<Box<dyn Future<Output = ()>>>);
+
+/// Asks for each property, on a thread of its name, and tells in the end which do not hold.
+#[doc(hidden)]
+pub fn hold_together(properties: &[Property]) {
+    let (waiting, broken) = (Mutex::new(properties.iter()), Mutex::new(Vec::new()));
+    let next = || waiting.lock().unwrap().next();
+    let ask = |(name, property): &Property| {
+        let begun = Instant::now();
+        let asked = std::thread::scope(|scope| {
+            let ask = || Runtime::new().unwrap().block_on(crate::within_deadline(property()));
+            std::thread::Builder::new().name((*name).to_owned()).spawn_scoped(scope, ask).unwrap().join()
+        });
+        println!("{name}: {} ms", begun.elapsed().as_millis());
+        if asked.is_err() {
+            broken.lock().unwrap().push(*name);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| std::iter::from_fn(next).for_each(ask));
+        }
+    });
+    let broken = broken.into_inner().unwrap();
+    assert!(broken.is_empty(), "these do not hold: {broken:?}");
 }

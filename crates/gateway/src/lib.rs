@@ -35,7 +35,7 @@ use self::directory::Directory;
 use self::hub::Hub;
 use self::limits::Limits;
 use self::sampling::Sampler;
-use self::tokens::{Identity, Keys};
+use self::tokens::{Allowance, Identity, Keys};
 
 /// How long a query waits for the position that it asks for.
 pub const AT_LEAST_PATIENCE: Duration = Duration::from_secs(2);
@@ -109,7 +109,8 @@ impl Gateway {
     }
 
     /// Counts a question against its sender's rate and asks a view as it was at a position. It is replayed up to there
-    /// in the background; whoever does not get an answer in time asks again.
+    /// in the background; whoever does not get an answer in time asks again. That is work for as long as the log is,
+    /// and not for guests.
     pub async fn query_at<T: Send + 'static>(
         &self,
         identity: &Identity,
@@ -118,6 +119,9 @@ impl Gateway {
         ask: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<Answer<T>, Refusal> {
         self.limits.query(identity)?;
+        if identity.allowance == Allowance::Limited {
+            return Err(Refusal::new(Code::Forbidden, "Guests are not shown what was."));
+        }
         let past = self.past.at(self.position_of(at)?, AT_LEAST_PATIENCE).await?;
         Ok(past.query(view, ask).await?)
     }

@@ -90,10 +90,19 @@ impl Fold {
         Ok(Self { stream: stream.clone(), rules, until, replayed, hole: Hole::None })
     }
 
+    /// Whether an event is one of the stream, or one of its baselines. All others need not be added.
+    pub fn wants(&self, event: &Event) -> bool {
+        event.stream == self.stream || self.is_baseline(event)
+    }
+
+    fn is_baseline(&self, event: &Event) -> bool {
+        event.stream.baseline_for().as_ref() == Some(&self.stream)
+    }
+
     /// Folds the next event of the stream, or takes the next of its baselines, in the order of the log and in their
     /// newest shapes. What comes after what is wanted is passed over.
     pub fn add(&mut self, event: &Event) -> Result<(), HistoryError> {
-        if event.stream.baseline_for().as_ref() == Some(&self.stream) {
+        if self.is_baseline(event) {
             return self.add_baseline(event);
         }
         let next = self.replayed.version().next();

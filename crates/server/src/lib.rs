@@ -9,4 +9,4 @@ mod studio;
 pub mod systems;
 pub mod telemetry;
 
-pub use node::{Config, Node, NodeError};
+pub use node::{Config, Log, Node, NodeError};

@@ -1,5 +1,6 @@
 //! One node: how the parts are joined, started and stopped. The order here is that of the journey.
 
+use std::fs::{File, TryLockError};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,6 +22,8 @@ use sillage_runtime::{
     Reactors, Retry, Supervisor,
 };
 use sillage_store::event_store::journal::{JournalOptions, JournalStore, LogError, Progress};
+#[cfg(feature = "postgres")]
+use sillage_store::event_store::postgres::{Database, PostgresError, PostgresOptions, PostgresStore};
 use sillage_store::event_store::upcasting::Upcasting;
 use sillage_store::views::{Baselines, BaselinesError, PastViews, Views, ViewsError};
 use sillage_store::{EventStore, Snapshots};
@@ -33,14 +36,29 @@ use crate::{studio, systems};
 /// How long a stop waits for open requests.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Where the log is.
+#[derive(Clone, Default)]
+pub enum Log {
+    /// In the data folder, for this node alone.
+    #[default]
+    Journal,
+    /// In a database, for as many nodes as use it. The data folder has only what each node keeps for itself.
+    #[cfg(feature = "postgres")]
+    Postgres(Box<Database>),
+    /// This one, which is open.
+    Open(Arc<dyn EventStore>),
+}
+
 /// How a node runs.
 #[derive(Clone)]
 pub struct Config {
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Where it keeps everything.
+    /// Where it keeps everything, but for a log that is elsewhere.
     pub data: PathBuf,
-    /// How the log is opened.
+    /// Where the log is.
+    pub log: Log,
+    /// How a log in the data folder is opened.
     pub journal: JournalOptions,
     /// How many requests a second are traced at most.
     pub traces_per_second: u32,
@@ -56,8 +74,6 @@ pub struct Config {
     pub reactors: Vec<Arc<dyn Reactor>>,
     /// What some categories keep of their events; all others keep everything.
     pub keep: Vec<(String, Keep)>,
-    /// The log, where it is not the embedded one in `data`.
-    pub log: Option<Arc<dyn EventStore>>,
 }
 
 impl Config {
@@ -66,6 +82,7 @@ impl Config {
         Self {
             listen,
             data,
+            log: Log::default(),
             journal: JournalOptions::default(),
             traces_per_second: 0,
             serving: Serving::default(),
@@ -74,7 +91,6 @@ impl Config {
             retry: Retry::default(),
             reactors: Vec::new(),
             keep: Vec::new(),
-            log: None,
         }
     }
 
@@ -103,9 +119,30 @@ pub enum NodeError {
         /// What is wrong.
         source: Box<LogError>,
     },
+    /// A log that several nodes share keeps everything: leave `--keep` out.
+    #[cfg(feature = "postgres")]
+    #[error("a log in a database keeps all of its events: leave out `--keep`, and SILLAGE_KEEP")]
+    KeepsAll,
     /// What a category is to keep cannot be done: change `--keep`.
     #[error(transparent)]
     Keep(#[from] PolicyError),
+    /// Another node uses the data folder: give each its own.
+    #[error(
+        "the folder {path} cannot be used: another process uses it: stop that one, or name another folder with --data"
+    )]
+    FolderInUse {
+        /// Which folder.
+        path: PathBuf,
+    },
+    /// The log in a database cannot be opened; the message says what to do.
+    #[cfg(feature = "postgres")]
+    #[error("the log in the database {database} cannot be opened: {source}")]
+    Database {
+        /// Which database, without any password.
+        database: String,
+        /// What is wrong.
+        source: Box<PostgresError>,
+    },
     /// The views cannot be opened.
     #[error(transparent)]
     Views(#[from] ViewsError),
@@ -153,6 +190,7 @@ pub struct Node {
     chores: [JoinHandle<()>; 2],
     serving: JoinHandle<()>,
     stop: tokio::sync::watch::Sender<Stop>,
+    held_folder: File,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,7 +202,8 @@ enum Stop {
 impl Node {
     /// Starts everything, and returns once requests are taken. It is ready a little later: see `/readyz`.
     pub async fn start(config: Config) -> Result<Self, NodeError> {
-        let stored = open_log(&config)?;
+        let stored = open_log(&config).await?;
+        let held_folder = hold_folder(&config)?;
         let keys = Arc::new(Keys::open(&config.keys_file())?);
         let deciders = systems::deciders(ContentKey(keys.content_key()));
         let policies = Policies::new(&deciders, &systems::views(), &config.keep)?;
@@ -223,7 +262,8 @@ impl Node {
         });
         let (stop, stopped) = tokio::sync::watch::channel(Stop::NotYet);
         let (address, serving) = listen(config.listen, config.serving, Arc::clone(&gateway), stopped).await?;
-        Ok(Self { address, gateway, projector, reactors, chores: [sweep, compacting], serving, stop })
+        let chores = [sweep, compacting];
+        Ok(Self { address, gateway, projector, reactors, chores, serving, stop, held_folder })
     }
 
     /// Where it listens.
@@ -244,7 +284,7 @@ impl Node {
     /// Stops in the order of the journey: no new requests, open sockets closed, what was taken settled, then
     /// the log. Answers how many connections were closed.
     pub async fn stop(self) -> usize {
-        let Self { address: _, gateway, projector, reactors, chores, serving, stop } = self;
+        let Self { address: _, gateway, projector, reactors, chores, serving, stop, held_folder } = self;
         stop.send_replace(Stop::Now);
         let closed = gateway.hub.close_all(Close::GoingAway);
         let all_closed = async {
@@ -261,18 +301,40 @@ impl Node {
         projector.stop().await;
         reactors.stop().await;
         gateway.store.close().await;
+        drop(held_folder);
         closed
     }
 }
 
-fn open_log(config: &Config) -> Result<Arc<dyn EventStore>, NodeError> {
+/// Two nodes that fold into one file of views would count everything twice.
+fn hold_folder(config: &Config) -> Result<File, NodeError> {
+    let path = || config.data.clone();
+    let folder = |source| NodeError::Folder { path: path(), source };
+    let open = File::options().create(true).append(true).open(config.data.join("node.lock"));
+    let file = open.map_err(folder)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(NodeError::FolderInUse { path: path() }),
+        Err(TryLockError::Error(source)) => Err(folder(source)),
+    }
+}
+
+async fn open_log(config: &Config) -> Result<Arc<dyn EventStore>, NodeError> {
     let folder = |source| NodeError::Folder { path: config.data.clone(), source };
     std::fs::create_dir_all(&config.data).map_err(folder)?;
-    if let Some(log) = &config.log {
-        return Ok(Arc::clone(log));
-    }
-    let path = config.data.join("journal");
     let log_id = uuid::Uuid::new_v4().as_u128();
+    let store = match &config.log {
+        Log::Journal => open_journal(config, log_id)?,
+        #[cfg(feature = "postgres")]
+        Log::Postgres(database) => open_database(config, database, log_id).await?,
+        Log::Open(log) => Arc::clone(log),
+    };
+    tracing::info!(engine = store.features().engine, head = %store.head(), "the log is open");
+    Ok(store)
+}
+
+fn open_journal(config: &Config, log_id: u128) -> Result<Arc<dyn EventStore>, NodeError> {
+    let path = config.data.join("journal");
     let options = JournalOptions { progress: Some(tell_progress), ..config.journal.clone() };
     let (store, recovered) = JournalStore::open(&path, log_id, options)
         .map_err(|source| NodeError::Log { path, source: Box::new(source) })?;
@@ -282,8 +344,26 @@ fn open_log(config: &Config) -> Result<Arc<dyn EventStore>, NodeError> {
     } else if recovered.cut_bytes > 0 {
         tracing::warn!(bytes = recovered.cut_bytes, "the end of the log was torn, and has been cut");
     }
-    tracing::info!(batches = recovered.batches, head = %store.head(), "the log is open");
+    tracing::info!(batches = recovered.batches, "the log was read");
     Ok(Arc::new(store))
+}
+
+/// Nodes that share a log do not know how far the views of the others have come, so they drop nothing.
+#[cfg(feature = "postgres")]
+async fn open_database(
+    config: &Config,
+    database: &Database,
+    log_id: u128,
+) -> Result<Arc<dyn EventStore>, NodeError> {
+    if config.keep.iter().any(|(_, keep)| *keep != Keep::All) {
+        return Err(NodeError::KeepsAll);
+    }
+    if config.data.join("journal").exists() {
+        tracing::warn!("the log in the data folder is not used: it is another than that in the database");
+    }
+    let opened = PostgresStore::open(database, log_id, PostgresOptions::default()).await;
+    let failed = |source| NodeError::Database { database: database.to_string(), source: Box::new(source) };
+    Ok(Arc::new(opened.map_err(failed)?))
 }
 
 fn tell_progress(Progress { done_bytes, total_bytes }: Progress) {

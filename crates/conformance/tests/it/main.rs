@@ -15,10 +15,19 @@ sillage_conformance::event_store!(journal_engine, || async { journal::InFolder::
 sillage_conformance::event_store!(journal_engine_with_small_runs, || async {
     journal::InFolder::with_small_runs()
 });
-sillage_conformance::event_store!(postgres_engine, || async { postgres::OnPostgres::new().await });
-sillage_conformance::event_store!(postgres_engine_without_memory, || async {
+sillage_conformance::event_store!(together: postgres_engine, || async { postgres::OnPostgres::new().await });
+sillage_conformance::event_store!(together: postgres_engine_without_memory, || async {
     postgres::OnPostgres::without_memory().await
 });
+
+#[test]
+#[should_panic(expected = "these do not hold: [\"broken\"]")]
+fn a_property_that_does_not_hold_together_with_others_is_named() {
+    sillage_conformance::event_store::hold_together(&[
+        ("broken", || Box::pin(async { panic!("on purpose") })),
+        ("kept", || Box::pin(async {})),
+    ]);
+}
 
 /// A property that no test asks for would be broken without notice. One that is listed and not there does
 /// not compile.

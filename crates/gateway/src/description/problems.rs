@@ -33,8 +33,8 @@ problems! {
     /// Of the route that tells a receipt.
     ReceiptProblems: Unauthorized NotFound InvalidField RateLimited Unavailable;
     /// Of a route that asks a view.
-    QueryProblems: Unauthorized NotFound EpochChanged Compacted InvalidField RateLimited Overloaded Unavailable
-        ViewBehind;
+    QueryProblems: Unauthorized Forbidden NotFound EpochChanged Compacted InvalidField RateLimited Overloaded
+        Unavailable ViewBehind;
     /// Of the route that opens a stream.
     StreamProblems: Unauthorized NotFound InvalidField RateLimited Overloaded Unavailable;
     /// Of the route that makes guests.

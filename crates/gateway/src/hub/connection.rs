@@ -14,7 +14,7 @@ use crate::tokens::{Allowance, Identity};
 
 /// How many messages that are for one connection alone may wait for it.
 pub const MAX_DIRECT_MESSAGES: usize = 4_096;
-/// How many bytes of such messages may wait for one connection.
+/// When so many bytes of such messages wait for one connection, it is given no more.
 pub const MAX_DIRECT_BYTES: usize = 1 << 20;
 
 /// Why a connection is to close.
@@ -151,11 +151,12 @@ impl Connection {
 
     fn push(&self, message: Direct) -> Room {
         let mut direct = lock(&self.direct);
-        let bytes = self.direct_bytes.load(Ordering::Relaxed) + message.text().len();
-        if direct.len() >= MAX_DIRECT_MESSAGES || bytes > MAX_DIRECT_BYTES {
+        // One that is larger than the bound alone, as a snapshot may be, would else never be told.
+        let waiting = self.direct_bytes.load(Ordering::Relaxed);
+        if direct.len() >= MAX_DIRECT_MESSAGES || waiting >= MAX_DIRECT_BYTES {
             return Room::None;
         }
-        self.direct_bytes.store(bytes, Ordering::Relaxed);
+        self.direct_bytes.store(waiting + message.text().len(), Ordering::Relaxed);
         direct.push_back(message);
         drop(direct);
         self.wake();

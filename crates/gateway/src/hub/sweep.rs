@@ -140,11 +140,23 @@ mod tests {
             }
             bytes += told.iter().map(|outgoing| outgoing.text().len()).sum::<usize>();
         }
-        assert!((500_000..=crate::hub::MAX_DIRECT_BYTES).contains(&bytes), "{bytes}");
+        assert!((500_000..crate::hub::MAX_DIRECT_BYTES + message.len()).contains(&bytes), "{bytes}");
         assert_eq!(follower.connection().closing(), None, "receipts may be dropped");
         for _ in 0..2_000 {
             follower.connection().tell(message.as_str().into());
         }
         assert_eq!(follower.connection().closing(), Some(Close::Overloaded), "answers may not");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_larger_than_the_bound_is_told_all_the_same() {
+        let (_hub, mut follower, _) = open(3_600);
+        let large = "x".repeat(2 * crate::hub::MAX_DIRECT_BYTES);
+        follower.connection().give_receipt("{}".into());
+        follower.connection().tell(large.as_str().into());
+        assert_eq!(follower.connection().closing(), None);
+        let mut told = Vec::new();
+        follower.next(&mut told).await.unwrap();
+        assert_eq!(told.last().map(|last| last.text().len()), Some(large.len()));
     }
 }

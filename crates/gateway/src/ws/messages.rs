@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::ws::Utf8Bytes;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use sillage_kernel::wire::{ClientMessage, ServerMessage, SyncBatchMessage};
@@ -120,7 +121,7 @@ impl Session {
             self.follower.say(&ServerMessage::Resync { feed: feed.clone(), epoch: epoch.clone() });
             from = Version::ZERO.next();
         }
-        let page = self.sync_page(&feed, from).await.map_err(unavailable)?;
+        let (snapshot, page) = self.sync_page(&feed, from).await.map_err(unavailable)?;
         let mut room = SYNC_BYTES;
         let fitting = page.events.iter().map(|event| self.gateway.hub.frame(event)).take_while(|frame| {
             // One always fits, or there would be no end.
@@ -136,25 +137,33 @@ impl Session {
             current_sequence: page.head,
             has_more: frames.last().is_some_and(|last| last.version < page.head),
         };
-        let text =
+        let batch =
             serde_json::to_string(&batch).expect("a message has only string keys and no failing parts");
+        // As one, so that a large snapshot does not take the room that its batch needs.
+        let text = snapshot.map_or_else(String::new, |snapshot| format!("{snapshot}\n")) + &batch;
         self.follower.connection().tell(text.into());
         Ok(())
     }
 
-    /// What comes from an event on; first a snapshot, if it was dropped.
-    async fn sync_page(&self, feed: &StreamName, from: Version) -> Result<StreamPage, StoreError> {
+    /// What comes from an event on; with a snapshot before it, if that was dropped.
+    async fn sync_page(
+        &self,
+        feed: &StreamName,
+        mut from: Version,
+    ) -> Result<(Option<Utf8Bytes>, StreamPage), StoreError> {
         let Gateway { store, hub, .. } = self.gateway.as_ref();
         let key = (self.identity.tenant.clone(), feed.clone());
-        let read = |from| store.read_stream(&key.0, &key.1, from, Direction::Forward, SYNC_PAGE);
-        match read(from).await {
-            Err(StoreError::Dropped { .. }) => {
-                let snapshot = hub.snapshot(&key, from).await?;
-                let page = read(snapshot.version.next()).await?;
-                self.follower.connection().tell(snapshot.text);
-                Ok(page)
+        let mut snapshot = None;
+        loop {
+            match store.read_stream(&key.0, &key.1, from, Direction::Forward, SYNC_PAGE).await {
+                // It ends: each snapshot reaches further.
+                Err(StoreError::Dropped { .. }) => {
+                    let frame = hub.snapshot(&key, from).await?;
+                    from = frame.version.next();
+                    snapshot = Some(frame.text);
+                }
+                page => return Ok((snapshot, page?)),
             }
-            page => page,
         }
     }
 

@@ -2,7 +2,7 @@
 //! when nobody wants it to.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -48,6 +48,7 @@ pub(crate) struct FaultyStore {
     plan: Arc<Mutex<VecDeque<Fault>>>,
     readings: watch::Sender<BTreeMap<StreamName, Reading>>,
     calls: Arc<AtomicUsize>,
+    drops_nothing: Arc<AtomicBool>,
 }
 
 impl FaultyStore {
@@ -57,8 +58,8 @@ impl FaultyStore {
     }
 
     pub(crate) fn over(inner: MemoryStore) -> Self {
-        let (plan, calls) = Default::default();
-        Self { inner, plan, readings: watch::Sender::default(), calls }
+        let (plan, calls, drops_nothing) = Default::default();
+        Self { inner, plan, readings: watch::Sender::default(), calls, drops_nothing }
     }
 
     /// From now on this happens to whoever reads the stream, or reads it already.
@@ -69,6 +70,11 @@ impl FaultyStore {
     /// From now on all streams are read at once.
     pub(crate) fn reading_goes_on(&self) {
         self.readings.send_modify(BTreeMap::clear);
+    }
+
+    /// From now on dropping fails.
+    pub(crate) fn drops_nothing(&self) {
+        self.drops_nothing.store(true, Ordering::Relaxed);
     }
 
     /// How often `append` was called.
@@ -179,6 +185,9 @@ impl EventStore for FaultyStore {
     }
 
     fn drop_events(&self, cuts: Vec<Cut>) -> BoxFuture<Result<Dropped, StoreError>> {
+        if self.drops_nothing.load(Ordering::Relaxed) {
+            return Box::pin(std::future::ready(Err(StoreError::Unavailable("lost on purpose".into()))));
+        }
         self.inner.drop_events(cuts)
     }
 

@@ -47,9 +47,7 @@ pub(crate) fn run(state: State) -> Result<(), Failure> {
     let failed: Option<HistoryError> = events.run(|Found { at, event, .. }| {
         let done_bytes = at.get();
         teller.tell(Progress { done_bytes, total_bytes: total_bytes.max(done_bytes) });
-        // Its baselines stand for what was dropped of it.
-        let is_of_it = event.stream == stream || event.stream.baseline_for().as_ref() == Some(&stream);
-        if !is_of_it || event.tenant != tenant {
+        if event.tenant != tenant || !fold.wants(&event) {
             return ControlFlow::Continue(());
         }
         let event = deciders.upcasters().newest(&event).unwrap_or(event);

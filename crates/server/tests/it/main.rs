@@ -13,6 +13,8 @@ mod kill;
 mod log;
 mod malformed;
 mod neighbours;
+#[cfg(feature = "postgres")]
+mod nodes;
 mod operator;
 mod outbox;
 mod raw;

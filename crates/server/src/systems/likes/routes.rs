@@ -99,7 +99,8 @@ struct LikesDto {
             waited for up to two seconds.", example = "1207"),
         ("at" = Option<String>, Query, description = "The position that the answer shall reflect, and none later: \
             the likes as they were. The view is replayed for it, which may take longer than an answer may: after \
-            `view_behind` or `overloaded` ask again."),
+            `view_behind` or `overloaded` ask again. Before `kept_from` of the answer `compacted` there is nothing \
+            to be shown. Not for guests."),
     ),
     responses(
         (status = 200, description = "As the view has it.", body = LikesDto,
