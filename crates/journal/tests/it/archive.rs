@@ -122,6 +122,28 @@ fn a_log_whose_archive_is_not_named_is_not_opened_and_nothing_is_changed() {
     assert_eq!(open(folders, real()).unwrap().1, before);
 }
 
+/// The folder of the log under any name is no archive: a copy there would be removed with the file itself.
+#[test]
+fn the_folder_of_the_log_is_no_archive_of_it() {
+    let dir = TempDir::new().unwrap();
+    let (own, link) = (dir.path().join("log"), dir.path().join("link"));
+    fs::create_dir(&own).unwrap();
+    std::os::unix::fs::symlink(&own, &link).unwrap();
+    for archive in [own.clone(), link, own.join(".")] {
+        let folders = Folders::from(&own).with_archive(Some(archive));
+        let (Opened { mut keeper, writer, reader, .. }, before) = log(folders.clone(), &real());
+        let first = keeper.sealed()[0].0;
+        // What is left of an attempt to write it anew does not hide that.
+        fs::write(own.join(format!("{first}.seg.new")), "left").unwrap();
+        let files = names(&own, ".seg");
+        let error = keeper.archive(first).unwrap_err();
+        assert!(error.to_string().contains("the folder of the log itself"), "{error}");
+        assert_eq!((names(&own, ".seg"), names(&own, ".new").len()), (files, 0));
+        check_reader(&reader, &before);
+        drop((keeper, writer));
+    }
+}
+
 /// Two logs that were given the same archive: the second one leaves alone what the first one has there.
 #[test]
 fn what_another_log_has_archived_is_not_overwritten() {

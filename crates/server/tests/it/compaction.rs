@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use sillage_client::{Client as Sdk, FeedMessage, Options, Since, TokenSource};
 use sillage_runtime::Keep;
 use sillage_server::{Config, Node};
-use sillage_store::EventStore;
 use sillage_store::event_store::memory::MemoryStore;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -97,17 +96,31 @@ async fn snapshot_and_next(socket: &mut Socket) -> (Value, Value) {
 }
 
 #[tokio::test]
-async fn the_likes_are_what_they_are_with_fewer_events() {
+async fn the_likes_are_what_they_are_with_fewer_events_in_memory() {
     let log = Arc::new(MemoryStore::new(1));
-    let change = |config: &mut Config| {
+    check_likes(|config| {
         from_baseline(config);
         config.log = Some(Arc::clone(&log) as _);
-    };
-    let running = start(change).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_likes_are_what_they_are_with_fewer_events_in_the_journal() {
+    check_likes(|config| {
+        from_baseline(config);
+        // A file for each group, and only the last one is not full.
+        config.journal.segment_bytes = 1;
+    })
+    .await;
+}
+
+async fn check_likes(change: impl Fn(&mut Config)) {
+    let running = start(&change).await;
     let first = like(&running, LIKES).await;
     // The newest event is never dropped.
     assert_eq!(compact(&running, LIKES - 1).await, 1);
-    let running = start_anew(running, change).await;
+    let running = start_anew(running, &change).await;
     assert_eq!(told(&running, "").await, (2, true, LIKES), "rebuilt from a baseline");
 
     // What comes is decided on the state that the baseline holds.
@@ -119,7 +132,7 @@ async fn the_likes_are_what_they_are_with_fewer_events() {
     alice.send(&first).await;
     let receipt = alice.next_of("receipt").await;
     assert_eq!((&receipt["outcome"], &receipt["sequence_numbers"]), (&json!("applied"), &json!([2])));
-    let at_least = format!("?at_least={}", log.head());
+    let at_least = format!("?at_least={}", running.node.gateway().store.head());
     assert_eq!(told(&running, &at_least).await, (3, true, LIKES + 1));
 
     followers_get_a_snapshot_and_the_rest(&running).await;
