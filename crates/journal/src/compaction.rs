@@ -31,7 +31,7 @@ pub const LEAST_SAVED: u64 = 4;
 const PIECE_BYTES: usize = 1 << 20;
 
 const SAME_FOLDER: &str = "it is the folder of the log itself: name another one";
-const FOREIGN: &str = "it has a file of another log: each log needs an archive of its own";
+pub(crate) const FOREIGN: &str = "it has a file of another log: each log needs an archive of its own";
 
 /// Writes segments anew and moves them. There is one for a log, since two would be in each other's way.
 pub struct Keeper {
