@@ -450,6 +450,22 @@ fn archived(dir: &Path) -> (PathBuf, PathBuf, JournalOptions) {
     (own, archive, options)
 }
 
+/// Of files with an event each exactly those before the position are moved.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_of_the_position_itself_is_not_archived() {
+    let dir = TempDir::new().unwrap();
+    let (own, archive, options) = archived(dir.path());
+    let options = JournalOptions { segment_bytes: 1, ..options };
+    let store = JournalStore::open(&own, LOG_ID, options).unwrap().0;
+    fill(&store, 12).await;
+    for position in 1..=12 {
+        let moved = store.archive(Position::new(position), |_| ()).await.unwrap();
+        assert_eq!(moved, u64::from(position > 1), "position {position}");
+    }
+    assert_eq!(files(&archive, "seg").len(), 11);
+    assert_eq!(store.archive(Position::new(13), |_| ()).await.unwrap(), 0, "the last one is written on");
+}
+
 /// Old files are moved and read from where they are, by the store, by verify and by a backup; without the folder
 /// nothing is opened, and the error names it.
 #[tokio::test(flavor = "multi_thread")]
