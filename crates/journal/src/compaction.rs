@@ -30,7 +30,8 @@ pub const LEAST_SAVED: u64 = 4;
 /// How much is written and flushed before the next pause, so that whoever else writes never waits for more.
 const PIECE_BYTES: usize = 1 << 20;
 
-const FOREIGN: &str = "it has a file of another log: each log needs an archive of its own";
+const SAME_FOLDER: &str = "it is the folder of the log itself: name another one";
+pub(crate) const FOREIGN: &str = "it has a file of another log: each log needs an archive of its own";
 
 /// Writes segments anew and moves them. There is one for a log, since two would be in each other's way.
 pub struct Keeper {
@@ -147,7 +148,7 @@ impl Keeper {
         let path = unfinished_path(folder, base);
         disk.create_dir(folder).map_err(failed)?;
         self.check_own(&segment_path(folder, base), base).map_err(failed)?;
-        let target = disk.create(&path).map_err(failed)?;
+        let target = self.create_elsewhere(&path, base).map_err(failed)?;
         let (mut bytes, mut at) = (Vec::new(), 0);
         loop {
             bytes.resize(PIECE_BYTES, 0);
@@ -165,6 +166,24 @@ impl Keeper {
         self.shared.renew(base);
         removed.map_err(Error::io("remove an archived segment"))?;
         Ok(true)
+    }
+
+    /// Creates the file that is to become that segment in the archive, unless this is the log's own folder under another
+    /// name: the copy would be removed with what it is a copy of.
+    fn create_elsewhere(&self, path: &Path, base: Address) -> io::Result<Arc<dyn DiskFile>> {
+        let disk = &self.shared.disk;
+        let seen_here = unfinished_path(self.shared.folders.own(), base);
+        let is_here = || disk.open_to_read(&seen_here).is_ok();
+        if is_here() {
+            // It was left by an attempt to write the segment anew.
+            disk.remove(&seen_here)?;
+        }
+        let file = disk.create(path)?;
+        if is_here() {
+            disk.remove(&seen_here)?;
+            return Err(io::Error::new(ErrorKind::InvalidInput, SAME_FOLDER));
+        }
+        Ok(file)
     }
 
     /// Whether what has this name already, if anything, is a copy of that segment of this log.

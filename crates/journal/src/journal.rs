@@ -5,13 +5,14 @@
 //! stand in the kernel's cache that the disk never got.
 
 use std::{
+    io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use crate::{
     compacted::Footer,
-    compaction::Keeper,
+    compaction::{FOREIGN, Keeper},
     disk::{Disk, DiskFile, read_full},
     error::{Damage, Error, Reason, ReplayError},
     folders::{FIRST, Folders, Home, remove_unfinished},
@@ -262,6 +263,7 @@ impl Replay<'_> {
                 }
                 continue;
             };
+            self.check_archive(bases)?;
             if self.options.accept_loss == AcceptLoss::No {
                 return Err(Error::Damaged { segment, at, reason });
             }
@@ -404,6 +406,23 @@ impl Replay<'_> {
         self.kept.push(segment);
         self.active = Some(active);
         Ok(damage)
+    }
+
+    /// Refuses an archive with segments of another log: beside them all that is sound here looks like damage.
+    fn check_archive(&self, bases: &[Address]) -> Result<(), Error> {
+        let Some(folder) = self.folders.archive() else { return Ok(()) };
+        let mut log_id = None;
+        for &base in bases {
+            let (file, _) = self.folders.open(self.disk, base, |disk, path| disk.open_to_read(path))?;
+            let mut header = [0; SEGMENT_HEADER_BYTES];
+            read_full(file.as_ref(), &mut header, 0).map_err(Error::io("read a segment header"))?;
+            let Ok(header) = SegmentHeader::decode(&header) else { continue };
+            if *log_id.get_or_insert(header.log_id) != header.log_id {
+                let source = io::Error::new(ErrorKind::AlreadyExists, FOREIGN);
+                return Err(Error::Archive { folder: folder.to_owned(), source });
+            }
+        }
+        Ok(())
     }
 
     /// Cuts the log at the end of the active segment. `bases` are the segments from the damaged one on. What is

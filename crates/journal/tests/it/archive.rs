@@ -122,31 +122,76 @@ fn a_log_whose_archive_is_not_named_is_not_opened_and_nothing_is_changed() {
     assert_eq!(open(folders, real()).unwrap().1, before);
 }
 
-/// Two logs that were given the same archive: the second one leaves alone what the first one has there.
+/// The folder of the log under any name is no archive: a copy there would be removed with the file itself.
 #[test]
-fn what_another_log_has_archived_is_not_overwritten() {
-    let (one, other) = (TempDir::new().unwrap(), TempDir::new().unwrap());
-    let archive = one.path().join("archive");
-    let opened = |dir: &TempDir, log_id| {
-        let own = Folders::from(dir.path().join("log").as_path());
-        let opened = Journal::open(
-            own.with_archive(Some(archive.clone())),
-            Options { log_id, ..options() },
-            real(),
-            |_| Ok(()),
-        );
-        drop(opened.unwrap());
-        log(Folders::from(dir.path().join("log").as_path()).with_archive(Some(archive.clone())), &real())
-    };
-    let (Opened { mut keeper, writer, .. }, before) = opened(&one, 1);
-    let (Opened { keeper: mut second, .. }, _) = opened(&other, 2);
+fn the_folder_of_the_log_is_no_archive_of_it() {
+    let dir = TempDir::new().unwrap();
+    let (own, link) = (dir.path().join("log"), dir.path().join("link"));
+    fs::create_dir(&own).unwrap();
+    std::os::unix::fs::symlink(&own, &link).unwrap();
+    for archive in [own.clone(), link, own.join(".")] {
+        let folders = Folders::from(&own).with_archive(Some(archive));
+        let (Opened { mut keeper, writer, reader, .. }, before) = log(folders.clone(), &real());
+        let first = keeper.sealed()[0].0;
+        // What is left of an attempt to write it anew does not hide that.
+        fs::write(own.join(format!("{first}.seg.new")), "left").unwrap();
+        let files = names(&own, ".seg");
+        let error = keeper.archive(first).unwrap_err();
+        assert!(error.to_string().contains("the folder of the log itself"), "{error}");
+        assert_eq!((names(&own, ".seg"), names(&own, ".new").len()), (files, 0));
+        check_reader(&reader, &before);
+        drop((keeper, writer));
+    }
+}
+
+/// Two logs, the second of which has another id, with the same archive; the first has put its first segment there.
+fn two_logs_with_one_archive() -> (TempDir, [Folders; 2]) {
+    let dir = TempDir::new().unwrap();
+    let folders = ["one", "other"]
+        .map(|name| Folders::from(&dir.path().join(name)).with_archive(Some(dir.path().join("archive"))));
+    for (log_id, folders) in [(1, &folders[0]), (2, &folders[1])] {
+        let options = Options { log_id, ..options() };
+        drop(Journal::open(folders.clone(), options, real(), |_| Ok(())).unwrap());
+        log(folders.clone(), &real());
+    }
+    let mut keeper = open(folders[0].clone(), real()).unwrap().0.keeper;
     let first = keeper.sealed()[0].0;
     assert!(keeper.archive(first).unwrap());
-    let error = second.archive(second.sealed()[0].0).unwrap_err();
+    (dir, folders)
+}
+
+#[test]
+fn what_another_log_has_archived_is_not_overwritten() {
+    let (_dir, [one, other]) = two_logs_with_one_archive();
+    let before = open(one.clone(), real()).unwrap().1;
+    let mut keeper = open(other, real()).unwrap().0.keeper;
+    let first = keeper.sealed()[0].0;
+    let error = keeper.archive(first).unwrap_err();
     assert!(matches!(error, Error::Archive { .. }) && error.to_string().contains("another log"), "{error}");
-    assert!(second.file_bytes(first).unwrap().is_some(), "it was removed");
-    drop((keeper, writer));
-    assert_eq!(open(with_archive(one.path()), real()).unwrap().1, before);
+    assert!(keeper.file_bytes(first).unwrap().is_some(), "it was removed");
+    assert_eq!(open(one, real()).unwrap().1, before);
+}
+
+/// Beside the archive of another log a sound one looks damaged. That is no reason to cut it, nor to touch the other.
+#[test]
+fn with_the_archive_of_another_log_nothing_is_cut() {
+    let (dir, [one, other]) = two_logs_with_one_archive();
+    // The second log lacks its own first segment, as if that were in its own archive.
+    let mut files = names(other.own(), ".seg");
+    files.sort();
+    fs::rename(other.own().join(&files[0]), dir.path().join("aside")).unwrap();
+    let all = || [other.own(), other.archive().unwrap()].map(|folder| names(folder, ""));
+    let before = all();
+    for accept_loss in [AcceptLoss::No, AcceptLoss::Yes] {
+        let options = Options { accept_loss, ..options() };
+        let error = Journal::open(other.clone(), options, real(), |_| Ok(())).unwrap_err();
+        assert!(
+            matches!(error, Error::Archive { .. }) && error.to_string().contains("another log"),
+            "{error}"
+        );
+        assert_eq!(all(), before);
+    }
+    open(one, real()).unwrap();
 }
 
 /// The power goes, or the process dies, at each operation of moving a segment: it can be read from the one folder or

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use sillage_client::{Client as Sdk, FeedMessage, Options, Since, TokenSource};
 use sillage_runtime::Keep;
 use sillage_server::{Config, Log, Node};
-use sillage_store::EventStore;
 use sillage_store::event_store::memory::MemoryStore;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -109,13 +108,27 @@ fn assert_events(told: &[Value], first: u64, head: u64) {
 }
 
 #[tokio::test]
-async fn the_likes_are_what_they_are_with_fewer_events() {
+async fn the_likes_are_what_they_are_with_fewer_events_in_memory() {
     let log = Arc::new(MemoryStore::new(1));
-    let change = |config: &mut Config| {
+    check_likes(|config| {
         from_baseline(config);
         config.log = Log::Open(Arc::clone(&log) as _);
-    };
-    let running = start(change).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_likes_are_what_they_are_with_fewer_events_in_the_journal() {
+    check_likes(|config| {
+        from_baseline(config);
+        // A file for each group, and only the last one is not full.
+        config.journal.segment_bytes = 1;
+    })
+    .await;
+}
+
+async fn check_likes(change: impl Fn(&mut Config)) {
+    let running = start(&change).await;
     let first = like(&running, LIKES).await;
     // The newest event is never dropped.
     assert_eq!(compact(&running, LIKES - 1).await, 1);
@@ -128,7 +141,7 @@ async fn the_likes_are_what_they_are_with_fewer_events() {
         let counted: u64 = line.unwrap_or_else(|| panic!("{name}")).parse().unwrap();
         assert!(counted > 0 && value.is_none_or(|value| counted == value), "{name}: {counted}");
     }
-    let running = start_anew(running, change).await;
+    let running = start_anew(running, &change).await;
     assert_eq!(told(&running, "").await, (2, true, LIKES), "rebuilt from a baseline");
 
     // What comes is decided on the state that the baseline holds.
@@ -137,7 +150,7 @@ async fn the_likes_are_what_they_are_with_fewer_events() {
     alice.send(&first).await;
     let receipt = alice.next_of("receipt").await;
     assert_eq!((&receipt["outcome"], &receipt["sequence_numbers"]), (&json!("applied"), &json!([2])));
-    let at_least = format!("?at_least={}", log.head());
+    let at_least = format!("?at_least={}", running.node.gateway().store.head());
     assert_eq!(told(&running, &at_least).await, (3, true, HEAD));
 
     sockets_get_a_snapshot_and_the_rest(&running).await;

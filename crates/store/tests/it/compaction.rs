@@ -1,14 +1,14 @@
 //! What is dropped and archived of a log on disk: what is left is whole, wherever it is and whatever happens meanwhile.
 
+mod slow_disk;
+
 use std::fs;
-use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use sillage_journal::testing::{Crash, Dice, SimulatedDisk};
-use sillage_journal::{Disk, DiskFile, Lock, RealDisk};
 use sillage_kernel::{
     CommandId, ContentHash, Event, EventId, Expected, Filter, Metadata, NewEvent, Position, StreamName,
     Tenant, Timestamp, Version,
@@ -27,6 +27,7 @@ use sillage_store::{
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use self::slow_disk::{Slow, SlowDisk, State};
 use crate::journal::log::eventually;
 use crate::verify::{files, flip};
 
@@ -218,6 +219,30 @@ async fn check_forgotten(ahead: Duration) {
     }
 }
 
+/// What the ledger has forgotten, but would know again after a crash, is not left out: nothing would refuse it then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_is_left_out_only_once_it_is_durable_that_it_is_forgotten() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let keys = fill(&store, COMMANDS).await;
+    store.close().await;
+    drop(store);
+    // No run is written any more that could say it.
+    let ledger = LedgerLimits { max_commands: 10, ..LedgerLimits::default() };
+    let limited = JournalOptions { ledger, index: IndexLimits::default(), ..options() };
+    let store = JournalStore::open(dir.path(), LOG_ID, limited).unwrap().0;
+    let first = keys[0].command_id.minted_at().unwrap();
+    assert!(store.remembers_since() > first, "nothing was forgotten");
+    store.drop_events(cuts(COMMANDS as u64)).await.unwrap();
+    let [_, dropped, commands, forgotten] = kinds(dir.path());
+    assert!(dropped > 180 && commands == COMMANDS && forgotten == 0, "{dropped} {commands} {forgotten}");
+    store.close().await;
+    drop(store);
+    let store = open(dir.path());
+    let found = store.look_up(keys).await.unwrap();
+    assert!(found.iter().all(Option::is_some), "a command is no longer known, and is not refused");
+}
+
 /// An id that was minted so much later than now.
 fn minted(ahead: Duration) -> CommandId {
     let then = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap() + ahead;
@@ -384,88 +409,6 @@ fn a_crash_anywhere_while_dropping_loses_nothing_that_is_kept() {
     assert!(operations > 10 && parts > 0, "{operations} operations, {parts} times a part");
 }
 
-/// A real disk, on which whatever is written anew waits or fails when it is told to.
-#[derive(Default)]
-struct Slow {
-    state: Mutex<State>,
-    moved: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    held: bool,
-    fails: bool,
-    waiting: usize,
-}
-
-impl Slow {
-    fn pass(&self) -> io::Result<()> {
-        let mut state = self.state.lock().unwrap();
-        state.waiting += 1;
-        while state.held {
-            state = self.moved.wait(state).unwrap();
-        }
-        state.waiting -= 1;
-        if state.fails { Err(io::Error::from_raw_os_error(28)) } else { Ok(()) }
-    }
-
-    fn set(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state.lock().unwrap());
-        self.moved.notify_all();
-    }
-}
-
-struct SlowDisk(Arc<Slow>);
-struct SlowFile(Arc<dyn DiskFile>, Arc<Slow>);
-
-impl Disk for SlowDisk {
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        RealDisk.create_dir(dir)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        RealDisk.list(dir)
-    }
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let file = RealDisk.create(path)?;
-        let anew = path.to_str().unwrap().ends_with(".seg.new");
-        Ok(if anew { Arc::new(SlowFile(file, Arc::clone(&self.0))) } else { file })
-    }
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        RealDisk.open(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        RealDisk.sync_dir(dir)
-    }
-    fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
-        RealDisk.lock(path)
-    }
-}
-
-impl DiskFile for SlowFile {
-    fn read_at(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(into, offset)
-    }
-    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.1.pass()?;
-        self.0.write_all_at(bytes, offset)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-    fn truncate(&self, len: u64) -> io::Result<()> {
-        self.0.truncate(len)
-    }
-    fn size(&self) -> io::Result<u64> {
-        self.0.size()
-    }
-}
-
 /// However long a segment takes, whoever appends and reads is answered; so many wait for it and no more; and a full
 /// disk costs nothing.
 #[tokio::test(flavor = "multi_thread")]
@@ -505,6 +448,22 @@ fn archived(dir: &Path) -> (PathBuf, PathBuf, JournalOptions) {
     let (own, archive) = (dir.join("journal"), dir.join("archive"));
     let options = JournalOptions { archive: Some(archive.clone()), ..options() };
     (own, archive, options)
+}
+
+/// Of files with an event each exactly those before the position are moved.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_of_the_position_itself_is_not_archived() {
+    let dir = TempDir::new().unwrap();
+    let (own, archive, options) = archived(dir.path());
+    let options = JournalOptions { segment_bytes: 1, ..options };
+    let store = JournalStore::open(&own, LOG_ID, options).unwrap().0;
+    fill(&store, 12).await;
+    for position in 1..=12 {
+        let moved = store.archive(Position::new(position), |_| ()).await.unwrap();
+        assert_eq!(moved, u64::from(position > 1), "position {position}");
+    }
+    assert_eq!(files(&archive, "seg").len(), 11);
+    assert_eq!(store.archive(Position::new(13), |_| ()).await.unwrap(), 0, "the last one is written on");
 }
 
 /// Old files are moved and read from where they are, by the store, by verify and by a backup; without the folder

@@ -8,6 +8,7 @@ mod codec;
 mod compaction;
 mod epoch;
 mod events;
+mod failing_writes;
 mod import;
 mod journal;
 mod past;
