@@ -11,6 +11,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use super::Dice;
@@ -90,6 +91,7 @@ impl SimulatedDisk {
             faults: Vec::new(),
             gate: Gate::Open,
             awaited: false,
+            flush_takes: Duration::ZERO,
             lie,
             dice,
         };
@@ -120,6 +122,11 @@ impl SimulatedDisk {
         if state.power != Power::Off {
             state.power = Power::On;
         }
+    }
+
+    /// Lets every flush take a while, as on a real disk: what others do meanwhile is then done before it ends.
+    pub fn slow_down(&self, flush_takes: Duration) {
+        self.state().flush_takes = flush_takes;
     }
 
     /// Starts the machine again after a crash. Files and locks that are still held from before are dead.
@@ -258,6 +265,7 @@ struct State {
     /// Each with the file that it is about.
     namings: Vec<(Naming, usize)>,
     locks: BTreeSet<PathBuf>,
+    flush_takes: Duration,
     /// How often the machine was started.
     life: u64,
     power: Power,
@@ -553,6 +561,7 @@ impl DiskFile for OpenFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        std::thread::sleep(self.disk.state().flush_takes);
         let state = &mut *self.disk.pass_gate();
         let done = self.disk.begin(state, self.life)?;
         done.and_then(|()| state.sync(self.number))

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use sillage_journal::testing::{Dice, Fault, SimulatedDisk};
 use sillage_kernel::{EventId, Expected, Filter, Metadata, NewEvent, Position, StreamName, Tenant, Version};
@@ -16,12 +17,16 @@ const EVENTS_OF_AN_APPEND: usize = 30;
 /// After so many that were kept a write is refused, and so one group or two.
 const FAULT_EVERY: usize = 150;
 
+/// Long enough to stage the next group.
+const FLUSH: Duration = Duration::from_millis(10);
+
 /// Where the last event of each append stands.
 type Told = Vec<(Position, EventId)>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_that_is_refused_between_others_leaves_no_hole_and_nothing_twice() {
     let disk = SimulatedDisk::new(Dice::new(5));
+    disk.slow_down(FLUSH);
     let opened = JournalStore::open_on("/log".as_ref(), 1, JournalOptions::default(), Arc::new(disk.clone()));
     let (store, kept) = (Arc::new(opened.unwrap().0), Arc::new(AtomicUsize::new(0)));
     let writers: Vec<_> = (0..WRITERS)
