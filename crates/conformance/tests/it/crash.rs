@@ -177,9 +177,14 @@ impl Life {
 
     /// Opens the log, however often that takes.
     fn open(&mut self, opening: Opening) -> Result<Arc<JournalStore>, Wrong> {
-        // From one opening to the next another size may be wanted.
-        let segment_bytes = *self.dice.pick(&[1, 3_000, 20_000, 400_000]);
         self.upkeep = *self.dice.pick(&[Upkeep::Idle, Upkeep::Busy]);
+        let sizes = match self.upkeep {
+            Upkeep::Idle => [1, 3_000, 20_000, 400_000],
+            // Only what is full can be dropped.
+            Upkeep::Busy => [1, 600, 1_500, 3_000],
+        };
+        // From one opening to the next another size may be wanted.
+        let segment_bytes = *self.dice.pick(&sizes);
         let index = match self.upkeep {
             Upkeep::Idle => IndexLimits::default(),
             Upkeep::Busy => {

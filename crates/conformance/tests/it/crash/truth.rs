@@ -109,9 +109,12 @@ impl Truth {
 
     /// Lets the beginnings of some streams go, perhaps more of them than there is.
     pub(super) fn cuts(&mut self, dice: &mut Dice) -> Vec<Cut> {
-        let streams: Vec<_> = self.versions.iter().filter(|_| dice.percent(60)).collect();
+        let streams: Vec<_> = self.versions.iter().filter(|_| dice.percent(80)).collect();
         let cut = |(stream, version): (&StreamName, &u64)| {
-            let through = dice.below(usize::try_from(*version).unwrap() + 2) as u64;
+            let through = match dice.percent(60) {
+                true => *version + 1,
+                false => dice.below(usize::try_from(*version).unwrap() + 2) as u64,
+            };
             let known = self.cuts.entry(stream.clone()).or_default();
             *known = through.max(*known);
             Cut { tenant: tenant(), stream: stream.clone(), through: Version::new(through) }
