@@ -132,8 +132,9 @@ impl Life {
         for answer in rest {
             answers.extend(answer.await);
         }
-        // They may have become several groups, one after the other.
-        for run in answers.chunk_by(|(_, one), (_, next)| one.is_unavailable() == next.is_unavailable()) {
+        // They may have become several groups, one after the other. Behind one that was surely not kept there may be one
+        // of which nobody knows.
+        for run in answers.chunk_by(|(_, one), (_, next)| one.failure() == next.failure()) {
             self.truth.hear(run)?;
         }
         self.truth.read_on(store).await
@@ -185,6 +186,7 @@ impl Life {
         };
         // From one opening to the next another size may be wanted.
         let segment_bytes = *self.dice.pick(&sizes);
+        let least_group = *self.dice.pick(&[1, 8, 96]);
         let index = match self.upkeep {
             Upkeep::Idle => IndexLimits::default(),
             Upkeep::Busy => {
@@ -199,7 +201,8 @@ impl Life {
             }
         };
         let archive = Some(Path::new("/archive").to_owned());
-        let options = JournalOptions { segment_bytes, archive, index, ..JournalOptions::default() };
+        let options =
+            JournalOptions { segment_bytes, archive, least_group, index, ..JournalOptions::default() };
         if self.upkeep == Upkeep::Busy && self.dice.percent(20) {
             self.lose_index();
         }

@@ -131,6 +131,8 @@ pub struct JournalOptions {
     pub segment_bytes: u64,
     /// The folder that old files of the log were moved to, or are to be moved to.
     pub archive: Option<PathBuf>,
+    /// A group of fewer appends is not worth a flush of its own while others wait.
+    pub least_group: usize,
     /// What to do when the log is damaged before its tail.
     pub accept_loss: AcceptLoss,
     /// Whether it begins a new epoch.
@@ -147,6 +149,7 @@ impl Default for JournalOptions {
             ledger: LedgerLimits::default(),
             segment_bytes: DEFAULT_SEGMENT_BYTES,
             archive: None,
+            least_group: 96,
             accept_loss: AcceptLoss::No,
             new_epoch: NewEpoch::default(),
             index: IndexLimits::default(),
@@ -192,6 +195,7 @@ struct Shared {
     /// Why nothing can be written any more, once that is so.
     failure: watch::Sender<Option<Arc<str>>>,
     waiting: Waiting,
+    least_group: usize,
 }
 
 impl Shared {
@@ -252,8 +256,9 @@ impl JournalStore {
         let (head, recorded_at) = read(&index, |index| (index.head(), index.recorded_at()));
         let watermark = watch::Sender::new(head);
         let (behind, tail, failure) = (AtomicBool::new(false), Tail::default(), watch::Sender::default());
-        let waiting = Waiting::default();
-        let shared = Arc::new(Shared { index, behind, tail, reader, watermark, failure, waiting });
+        let (waiting, least_group) = (Waiting::default(), options.least_group);
+        let shared =
+            Arc::new(Shared { index, behind, tail, reader, watermark, failure, waiting, least_group });
         let heads = HotHeads::new(Arc::clone(&shared), options.index.hot_streams);
         let mut sequencer = Sequencer::resume(heads, head, recorded_at);
         for LeaseRecord { name, owner, lease, until } in leases.values().cloned() {

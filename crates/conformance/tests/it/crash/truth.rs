@@ -322,7 +322,12 @@ impl Truth {
             let first = append.entries.iter().flat_map(|entry| &entry.events).next();
             let is_there = match (first, &append.ledger) {
                 (Some(event), _) => log.iter().any(|there| there.id == event.id),
-                (None, Some(write)) => look_up(store, std::slice::from_ref(&write.key)).await?[0].is_some(),
+                // A later append may have come with the same id.
+                (None, Some(write)) => {
+                    look_up(store, std::slice::from_ref(&write.key)).await?[0].as_ref().is_some_and(|kept| {
+                        (kept.content, &kept.receipt.stream) == (write.content, &write.stream)
+                    })
+                }
                 (None, None) => continue,
             };
             if is_there {

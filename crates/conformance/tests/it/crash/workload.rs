@@ -51,12 +51,17 @@ pub(super) enum Answer {
 impl Answer {
     /// Whether it says that nobody knows, or nothing was kept.
     pub(super) fn is_unavailable(&self) -> bool {
-        matches!(
-            self,
-            Self::Append(Err(AppendError::Unavailable(_)))
-                | Self::Cursor(Err(CursorError::Unavailable(_)))
-                | Self::Lease(Err(StoreError::Unavailable(_)))
-        )
+        self.failure().is_some()
+    }
+
+    /// Why nobody knows, or nothing was kept.
+    pub(super) fn failure(&self) -> Option<&str> {
+        match self {
+            Self::Append(Err(AppendError::Unavailable(why)))
+            | Self::Cursor(Err(CursorError::Unavailable(why)))
+            | Self::Lease(Err(StoreError::Unavailable(why))) => Some(why),
+            _ => None,
+        }
     }
 }
 

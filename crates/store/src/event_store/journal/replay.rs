@@ -36,6 +36,7 @@ pub(super) fn open(
         ledger,
         segment_bytes,
         archive: _,
+        least_group: _,
         accept_loss,
         new_epoch: _,
         index: limits,

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -29,8 +29,6 @@ use crate::event_store::{
 
 /// How many turns are taken at a time.
 pub(super) const THREADS: usize = 2;
-/// A group of so many appends is worth a flush of its own, if others are left for the next.
-const LEAST_HALF: usize = 32;
 
 /// What readers will see once the group is durable.
 struct Group {
@@ -83,6 +81,8 @@ pub(super) struct Writer {
     published: AtomicU64,
     /// How many groups could not be written.
     failures: AtomicU64,
+    /// How many appends are on their way to the disk.
+    in_flight: AtomicUsize,
     shared: Arc<Shared>,
 }
 
@@ -96,8 +96,6 @@ struct Staging {
     settled: u64,
     /// After how many failures it has begun again.
     failures: u64,
-    /// How many appends the last group has that was sealed.
-    last: usize,
 }
 
 /// The second room: a group comes to the disk.
@@ -127,15 +125,15 @@ impl Writer {
         shared: Arc<Shared>,
     ) -> Self {
         let (stager, flusher) = log.split();
-        let (settled, failures, last) = (0, 0, 0);
-        let staging =
-            Staging { jobs, stager, sequencer, shared: Arc::clone(&shared), settled, failures, last };
+        let (settled, failures) = (0, 0);
+        let staging = Staging { jobs, stager, sequencer, shared: Arc::clone(&shared), settled, failures };
         Self {
             staging: Mutex::new(staging),
             publishing: Mutex::new(publishing),
             flushing: Mutex::new(Flushing { flusher, spare: None, reason: "".into() }),
             published: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            in_flight: AtomicUsize::new(0),
             shared,
         }
     }
@@ -163,7 +161,7 @@ impl Writer {
         }
         let mut group = Group::new(clock::now());
         staging.stage(first, &mut group);
-        staging.stage_waiting(&mut group);
+        staging.stage_waiting(&mut group, self.in_flight.load(Ordering::Relaxed));
         let mut flushing = self.flushing.lock().ok()?;
         if staging.failures != self.failures.load(Ordering::Acquire) {
             self.begin_again(&mut staging, &flushing)?;
@@ -171,7 +169,7 @@ impl Writer {
             return Some(staging);
         }
         // What has come while the disk was busy.
-        staging.stage_waiting(&mut group);
+        staging.stage_waiting(&mut group, 0);
         let sealed = match staging.seal(&mut group, flushing.spare.take()) {
             Ok(sealed) => sealed,
             Err(error) => {
@@ -180,9 +178,12 @@ impl Writer {
             }
         };
         // With little to do the other thread sleeps on: to wake it takes longer than it could save.
-        let quiet = group.appends < LEAST_HALF && self.shared.waiting.appends() == 0;
+        let quiet = group.appends < self.shared.least_group && self.shared.waiting.appends() == 0;
         let staging = quiet.then_some(staging);
-        match flushing.flush(sealed) {
+        self.in_flight.store(group.appends, Ordering::Relaxed);
+        let flushed = flushing.flush(sealed);
+        self.in_flight.store(0, Ordering::Relaxed);
+        match flushed {
             Ok(()) => {
                 let boundary = flushing.flusher.boundary();
                 let mut publishing = self.publishing.lock().ok()?;
@@ -231,12 +232,11 @@ impl Staging {
         self.settled = published;
     }
 
-    /// Stages what waits, as far as a group has room. It takes no more than half of all that is under way, counting the
-    /// last group: its callers are soon back with more. Else all of them would soon wait for one and the same group,
-    /// and nothing would be left to stage meanwhile.
-    fn stage_waiting(&mut self, group: &mut Group) {
+    /// Stages what waits, as far as a group has room, and not more than it leaves for the next: else all callers would
+    /// soon wait for one and the same group, and there would be nothing to stage while it is on its way.
+    fn stage_waiting(&mut self, group: &mut Group, in_flight: usize) {
         while self.stager.staged_bytes() < GROUP_BYTES && group.answers.len() < GROUP_JOBS {
-            if group.appends >= LEAST_HALF.max(self.last + self.shared.waiting.appends()) {
+            if group.appends >= self.shared.least_group.max(in_flight + self.shared.waiting.appends()) {
                 break;
             }
             let Ok(job) = self.jobs.try_recv() else { break };
@@ -256,7 +256,6 @@ impl Staging {
         if let Some(spare) = spare {
             self.stager.reuse(spare);
         }
-        self.last = group.appends;
         group.position = self.sequencer.position();
         let sealed = self.stager.seal()?;
         self.sequencer.seal();
