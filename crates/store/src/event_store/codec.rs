@@ -47,13 +47,15 @@ pub fn decode_event(payload: &[u8]) -> Result<Event, Malformed> {
     decode_event_after(None, payload)
 }
 
-/// The same; the names that it has in common with the event before it are shared with that.
+/// The same; what it has in common with the event before it, names or metadata, is taken from that.
 pub fn decode_event_after(before: Option<&Event>, payload: &[u8]) -> Result<Event, Malformed> {
     decode(before, payload, |rest| {
         let metadata_json = rest.text()?;
         let data = Arc::from(rest.text()?);
-        let metadata: Metadata =
-            serde_json::from_str(metadata_json).map_err(|_| Malformed("metadata that is not JSON"))?;
+        let metadata: Metadata = match before.filter(|before| *before.metadata_json == *metadata_json) {
+            Some(same) => same.metadata.clone(),
+            None => serde_json::from_str(metadata_json).map_err(|_| Malformed("metadata that is not JSON"))?,
+        };
         Ok(Contents { metadata_json: metadata_json.into(), metadata, data })
     })
 }
