@@ -54,7 +54,9 @@ pub fn decode_event_after(before: Option<&Event>, payload: &[u8]) -> Result<Even
         let data = Arc::from(rest.text()?);
         let metadata: Metadata = match before.filter(|before| *before.metadata_json == *metadata_json) {
             Some(same) => same.metadata.clone(),
-            None => serde_json::from_str(metadata_json).map_err(|_| Malformed("metadata that is not JSON"))?,
+            None => {
+                serde_json::from_str(metadata_json).map_err(|_| Malformed("metadata that is not JSON"))?
+            }
         };
         Ok(Contents { metadata_json: metadata_json.into(), metadata, data })
     })
