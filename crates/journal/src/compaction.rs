@@ -25,7 +25,8 @@ use crate::{
     recovery::{Tail, first_number, scan},
 };
 
-/// Of its bytes a segment must lose at least one part in so many, or writing it anew is not worth it.
+/// Of its bytes a segment must lose at least one part in so many, or writing it anew is not worth it; unless it is told
+/// otherwise.
 pub const LEAST_SAVED: u64 = 4;
 /// How much is written and flushed before the next pause, so that whoever else writes never waits for more.
 const PIECE_BYTES: usize = 1 << 20;
@@ -36,6 +37,7 @@ pub(crate) const FOREIGN: &str = "it has a file of another log: each log needs a
 /// Writes segments anew and moves them. There is one for a log, since two would be in each other's way.
 pub struct Keeper {
     shared: Arc<Shared>,
+    least_saved: u64,
 }
 
 /// What becomes of a record.
@@ -84,7 +86,19 @@ pub enum Compaction {
 
 impl Keeper {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self { shared, least_saved: LEAST_SAVED }
+    }
+
+    /// With another [`LEAST_SAVED`].
+    #[must_use]
+    pub fn with_least_saved(self, least_saved: u64) -> Self {
+        Self { least_saved, ..self }
+    }
+
+    /// Whether it is worth it to write a segment of so many bytes anew without so many.
+    #[must_use]
+    pub fn is_worth(&self, bytes: u64, saved: u64) -> bool {
+        saved > 0 && saved.saturating_mul(self.least_saved) >= bytes
     }
 
     /// The sealed segments, the oldest first: where each begins and ends.
@@ -120,7 +134,7 @@ impl Keeper {
         let path = unfinished_path(folder, base);
         let before = bytes.len() as u64;
         let written = self.write(&path, base, length, &batches, sieve);
-        let worth = |after: &u64| after + before / LEAST_SAVED <= before;
+        let worth = |after: &u64| self.is_worth(before, before.saturating_sub(*after));
         match written {
             Ok(ControlFlow::Continue(after)) if worth(&after) => {
                 self.name(&path, folder, base)?;

@@ -27,7 +27,7 @@ pub use sillage_journal::{
     AcceptLoss, Address, Boundary, Damage, Disk, End, Error as LogError, Folders, Progress, RealDisk,
     Recovered,
 };
-use sillage_journal::{DEFAULT_SEGMENT_BYTES, Journal, Opened, Reader};
+use sillage_journal::{DEFAULT_SEGMENT_BYTES, Journal, LEAST_SAVED, Opened, Reader};
 use sillage_kernel::{Epoch, Filter, Position, StreamName, Tenant, Timestamp, Version};
 use tokio::sync::{oneshot, watch};
 
@@ -133,6 +133,8 @@ pub struct JournalOptions {
     pub archive: Option<PathBuf>,
     /// A group of fewer appends is not worth a flush of its own while others wait.
     pub least_group: usize,
+    /// Of its bytes a file must lose at least one part in so many, or it is not written anew without what was dropped.
+    pub least_saved: u64,
     /// What to do when the log is damaged before its tail.
     pub accept_loss: AcceptLoss,
     /// Whether it begins a new epoch.
@@ -150,6 +152,7 @@ impl Default for JournalOptions {
             segment_bytes: DEFAULT_SEGMENT_BYTES,
             archive: None,
             least_group: 96,
+            least_saved: LEAST_SAVED,
             accept_loss: AcceptLoss::No,
             new_epoch: NewEpoch::default(),
             index: IndexLimits::default(),
@@ -266,7 +269,7 @@ impl JournalStore {
         }
         let failed = |doing| move |source| LogError::Io { doing, source };
         let background = upkeep.start(shared.reader.clone()).map_err(failed("start the indexing threads"))?;
-        let compacting = Compacting::start(Arc::clone(&shared), keeper);
+        let compacting = Compacting::start(Arc::clone(&shared), keeper.with_least_saved(options.least_saved));
         let compacting = compacting.map_err(failed("start the compacting thread"))?;
         let requests = compacting.requests();
         let (jobs, queue) = mpsc::channel();

@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, thread};
 
-use sillage_journal::{Address, Compaction, Fate, Keeper, LEAST_SAVED, Progress, RecordRef, Sieve};
+use sillage_journal::{Address, Compaction, Fate, Keeper, Progress, RecordRef, Sieve};
 use sillage_kernel::{Filter, Position, Timestamp, Version};
 use tokio::sync::oneshot;
 
@@ -210,7 +210,7 @@ impl Compactor {
         for (base, _) in self.keeper.sealed() {
             let Some(waste) = self.waste.get(&base) else { continue };
             let bytes = self.keeper.file_bytes(base).map_err(unreadable)?;
-            if bytes.is_some_and(|bytes| waste.saturating_mul(LEAST_SAVED) >= bytes) {
+            if bytes.is_some_and(|bytes| self.keeper.is_worth(bytes, *waste)) {
                 due.push(base);
             }
         }

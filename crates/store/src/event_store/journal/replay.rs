@@ -37,6 +37,7 @@ pub(super) fn open(
         segment_bytes,
         archive: _,
         least_group: _,
+        least_saved: _,
         accept_loss,
         new_epoch: _,
         index: limits,

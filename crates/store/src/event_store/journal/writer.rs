@@ -169,6 +169,7 @@ impl Writer {
             return Some(staging);
         }
         // What has come while the disk was busy.
+        group.now = clock::now();
         staging.stage_waiting(&mut group, 0);
         let sealed = match staging.seal(&mut group, flushing.spare.take()) {
             Ok(sealed) => sealed,
