@@ -286,7 +286,9 @@ export class Feeds {
     this.release(entry.feed.reset());
     this.followed.delete(name);
     // Whoever comes back has questions of their own.
-    this.questions.get(name)?.fill(0);
+    if (this.connection.transport === "websocket") this.questions.get(name)?.fill(0);
+    // A stream is opened anew for whoever comes back, and answers once.
+    else this.questions.delete(name);
     this.connection.send({ type: "unsubscribe", feed: name });
   }
 }

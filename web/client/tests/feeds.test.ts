@@ -223,6 +223,17 @@ test("on a stream a snapshot is taken as on a socket", async () => {
   expect([list.state.items, list.pending]).toEqual([["a", command.commandId], []]);
 });
 
+test("on a stream a feed that is left and followed again waits for one answer, since only one comes", async () => {
+  const { scene, client, list, server, receipt } = await following({ transport: "sse" });
+  list.close();
+  client.follow<List>("list-a").close();
+  const again = client.follow<List>("list-a");
+  await scene.clock.pass(0);
+  server.subscribed(0);
+  server.tell(receipt(client.send(intent("list-a", 1)).command));
+  expect(again.pending).toEqual([]);
+});
+
 test("an answer to a question that was asked before the feed was left is nobody's", async () => {
   const { scene, client, list, server, receipt, batch, syncs } = await following();
   server.tell(receipt(client.send(intent("list-a", 1)).command));

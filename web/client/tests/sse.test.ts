@@ -185,6 +185,42 @@ test("a feed that is refused later is found among those that were taken", async 
   expect([feedsOf("error"), heard.ended]).toEqual([["like-b"], []]);
 });
 
+test("a search that is too much for the server waits, and goes on where it was", async () => {
+  let busy = 0;
+  const heard = await serve((request, response) => {
+    const feeds = new URL(request.url ?? "", "http://server").searchParams.getAll("feed");
+    if (feeds.includes("secret")) return response.writeHead(404).end("{}");
+    if (feeds.length === 3 && busy++ === 0) return response.writeHead(429, { "Retry-After": "0.05" }).end();
+    response.writeHead(200).write(": ping\n\n");
+    for (const feed of feeds) response.write(`data: ${event(feed, 1)}\n\n`);
+  });
+  await until("the first", () => heard.opened === 1);
+  for (const feed of ["a", "b", "c", "secret"]) heard.link.send({ type: "subscribe", feed });
+  const events = () => new Set(heard.messages.map((message) => message.type === "event" && message.feed));
+  await until("the others", () => ["a", "b", "c"].every((feed) => events().has(feed)));
+  expect([busy, heard.ended]).toEqual([2, []]);
+});
+
+test("a feed that is refused after somebody has left it is not taken for the one that is followed then", async () => {
+  let answer = () => {};
+  const heard = await serve((request, response) => {
+    const feeds = new URL(request.url ?? "", "http://server").searchParams.getAll("feed");
+    if (feeds.includes("a")) {
+      answer = () => response.writeHead(404).end("{}");
+      return;
+    }
+    response.writeHead(200).write(feeds.includes("b") ? `data: ${event("b", 1)}\n\n` : ": ping\n\n");
+  });
+  await until("the first", () => heard.opened === 1);
+  heard.link.send({ type: "subscribe", feed: "a" });
+  await until("the question", () => `${answer}` !== `${() => {}}`);
+  heard.link.send({ type: "unsubscribe", feed: "a" });
+  heard.link.send({ type: "subscribe", feed: "b" });
+  answer();
+  await until("an event", () => heard.messages.length > 0);
+  expect([heard.messages.map(({ type }) => type), heard.ended]).toEqual([["event"], []]);
+});
+
 test("what follows a snapshot is asked for from its number on", async () => {
   const resumed: unknown[] = [];
   const snapshot = { type: "snapshot", feed: "like-a", epoch: "e", sequence_number: 1_000, state: {} };

@@ -207,6 +207,24 @@ test("what a former guest had not sent is thrown away only if somebody says so",
   expect(idsIn("sillage:acme:guest-2")).toEqual([]);
 });
 
+test("what the client of a former guest could not read is set aside all the same", async () => {
+  const pages = await load();
+  await pages.begin();
+  clientOf(pages).refuse();
+  await vi.waitFor(() => expect(closed).toHaveLength(1));
+  outboxes.set("sillage:acme:guest-1", [{ commandId: "1" }]);
+  closed.shift()?.();
+  await vi.waitFor(() => expect(pages.former.get()).toEqual({ count: 1, last: "fine" }));
+  expect([idsIn("sillage:acme:guest-1"), idsIn(FORMER)]).toEqual([[], ["1"]]);
+});
+
+test("what is thrown away is not sent either, should sending it have ended halfway", async () => {
+  const pages = await replaced();
+  outboxes.set("sillage:acme:guest-2", [{ commandId: "1" }, { commandId: "9" }]);
+  await settle(pages, "discard");
+  expect(idsIn("sillage:acme:guest-2")).toEqual(["9"]);
+});
+
 test.each(["send", "discard"] as const)("what another tab sets aside meanwhile stays: %s", async (how) => {
   const pages = await replaced();
   meanwhile = () => {

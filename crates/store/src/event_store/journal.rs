@@ -161,7 +161,7 @@ impl Default for JournalOptions {
     }
 }
 
-/// The log in a folder. Dropping it waits for the writing thread, and so for all that was queued.
+/// The log in a folder. Dropping it waits for the writing threads, and so for all that was queued.
 pub struct JournalStore {
     shared: Arc<Shared>,
     writer: Arc<RwLock<Option<WritingThreads>>>,
@@ -187,7 +187,7 @@ impl WritingThreads {
     }
 }
 
-/// What the writing thread shares with everybody who reads.
+/// What the writing threads share with everybody who reads.
 struct Shared {
     index: Arc<RwLock<Index>>,
     /// Whether too much waits to be indexed on disk, as far as the writer has seen.
@@ -360,7 +360,7 @@ fn take(writer: &RwLock<Option<WritingThreads>>) -> Option<WritingThreads> {
     writer.write().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-const GONE: &str = "the writing thread has stopped";
+const GONE: &str = "the writing threads have stopped";
 
 fn gone() -> StoreError {
     StoreError::Unavailable(GONE.into())

@@ -12,6 +12,9 @@ import type { Code } from "../wire";
 /** Feeds that are asked for within so many milliseconds are asked for together. */
 const GATHER = 20;
 
+/** A search that was too much for the server goes on after so many milliseconds, unless it says when. */
+const SEARCH_RESTS = 1_000;
+
 /** No message is longer, in characters: what has no end is no stream of the server. */
 const MAX_REST = 8 << 20;
 
@@ -83,7 +86,8 @@ class SseLink implements Link {
   private async follow(signal: AbortSignal): Promise<Ended | "again"> {
     const others = [...this.feeds.keys()].filter((feed) => !this.taken.has(feed));
     const tried = others.slice(0, this.width);
-    const query = ["commands-me", ...this.taken, ...tried].map((feed) => `feed=${encodeURIComponent(feed)}`);
+    const asked = [...this.taken, ...tried];
+    const query = ["commands-me", ...asked].map((feed) => `feed=${encodeURIComponent(feed)}`);
     const resume = this.lastEventId();
     const headers = {
       Accept: "text/event-stream",
@@ -97,12 +101,18 @@ class SseLink implements Link {
     });
     const { status, statusText } = response;
     if (!response.ok || !response.body) {
-      if (adviceOnStatus(status) === "give_up" && this.feeds.size > 0) {
+      if (adviceOnStatus(status) === "give_up" && asked.length > 0) {
         const text = await response.text();
-        if (!signal.aborted) this.refused(tried, refusal({ status, statusText, text }));
+        if (!signal.aborted) this.refused(asked, tried, refusal({ status, statusText, text }));
         return "again";
       }
-      return { code: closeCode(status), retryAfter: retryAfter(response.headers.get("Retry-After")) };
+      const after = retryAfter(response.headers.get("Retry-After"));
+      if (status === 429 && this.width !== Number.POSITIVE_INFINITY) {
+        // The search is what was too much; whoever began it anew would never come to its end.
+        await new Promise((resolve) => setTimeout(resolve, after ?? SEARCH_RESTS));
+        return "again";
+      }
+      return { code: closeCode(status), retryAfter: after };
     }
     for (const feed of tried) this.taken.add(feed);
     if (tried.length < others.length) {
@@ -128,8 +138,8 @@ class SseLink implements Link {
   }
 
   /** One of these is not for this user; at first it may also be one that was. */
-  private refused(tried: string[], { code, message }: ReturnType<typeof refusal>): void {
-    const among = this.width === Number.POSITIVE_INFINITY ? [...this.feeds.keys()] : tried;
+  private refused(asked: string[], tried: string[], { code, message }: ReturnType<typeof refusal>): void {
+    const among = this.width === Number.POSITIVE_INFINITY ? asked : tried;
     if (among.length > 1) {
       if (among !== tried) this.taken.clear();
       this.width = among.length >> 1;
@@ -138,7 +148,7 @@ class SseLink implements Link {
     this.width = Number.POSITIVE_INFINITY;
     const [feed] = among;
     // It was left while it was looked for.
-    if (feed === undefined) return;
+    if (feed === undefined || !this.feeds.has(feed)) return;
     this.leave(feed);
     const original_action = { type: "subscribe", feed };
     this.events.messages([{ type: "error", code: code as Code, message, original_action }]);

@@ -107,8 +107,9 @@ export async function settleFormer(how: "send" | "discard"): Promise<void> {
   try {
     // Only what is read here is taken away: another tab may set more aside meanwhile.
     const left = shown.count > 0 ? await leftByFormer() : [];
-    if (how === "send") await change(outboxOf(me), left, []);
     const ids = idsOf(left);
+    // Thrown away, they are not sent either, should an attempt to send them have ended halfway.
+    await (how === "send" ? change(outboxOf(me), left, []) : change(outboxOf(me), [], ids));
     await change(FORMER, [], ids);
     unkept = unkept.filter(({ commandId }) => !ids.includes(commandId));
   } catch {
@@ -166,8 +167,12 @@ function open(identity: Identity): void {
 /** Moves what a guest has left from their outbox to the place where it waits. */
 async function setAside(guest: Identity, left: Command[]): Promise<void> {
   try {
-    await change(FORMER, left, []);
-    await change(outboxOf(guest), [], idsOf(left));
+    // If the client could not read what was kept, it is not among what it had.
+    const { commands: kept } = await within(outboxOf(guest), (storage) => storage.load());
+    const known = new Set(idsOf(left));
+    const all = [...kept.filter(({ commandId }) => !known.has(commandId)), ...left];
+    await change(FORMER, all, []);
+    await change(outboxOf(guest), [], idsOf(all));
   } catch {
     unkept = [...unkept, ...left];
   }
