@@ -38,7 +38,8 @@ struct Group {
     /// How many appends it has, refused ones included.
     appends: usize,
     events: Vec<(Arc<Event>, Address)>,
-    ledger: Vec<(LedgerKey, Address)>,
+    /// Each with when it was settled, as its record says.
+    ledger: Vec<(LedgerKey, Address, Timestamp)>,
     cursors: Vec<CursorUpdate>,
     leases: Vec<LeaseRecord>,
     answers: Vec<Answer>,
@@ -291,7 +292,7 @@ impl Staging {
         }
         if let Some((key, entry)) = ledger {
             let address = self.push(group, Kind::Ledger, |payload| encode_ledger(&key, &entry, now, payload));
-            group.ledger.extend(address.map(|address| (key, address)));
+            group.ledger.extend(address.map(|address| (key, address, now)));
         }
         self.stager.end_batch();
         Ok(appended)
@@ -343,15 +344,14 @@ impl Flushing {
 impl Publishing {
     /// Shows the group to readers, then wakes them: whoever is answered after that can read what it wrote.
     fn show(&mut self, shared: &Shared, group: &mut Group, boundary: Boundary) {
-        let now = group.now;
         self.leases.extend(group.leases.drain(..).map(|lease| (lease.name.clone(), lease)));
         {
             let mut index = shared.index_mut();
             for (event, address) in &group.events {
                 index.add(event, *address);
             }
-            for (key, address) in &group.ledger {
-                index.settle(key, *address, now);
+            for (key, address, at) in &group.ledger {
+                index.settle(key, *address, *at);
             }
             group.cursors.iter().for_each(|update| index.step(update));
             if index.reach(boundary) == Fullness::Full {
