@@ -118,9 +118,11 @@ async fn one_node_runs_a_reactor_and_hands_it_over_when_it_stops() {
     cursor_at(&log, 2).await;
     let told = second.until("the cursor", |status| status.position == Position::new(2)).await;
     assert_eq!((told.runs, second.witness.seen()), (Runs::Elsewhere, vec![]));
+    let stopped = Instant::now();
     first.reactors.stop().await;
     append(&log).await;
     second.reaches(3).await;
+    assert!(stopped.elapsed() < LEASE_TTL / 2, "the lease was not given back");
     assert_eq!((first.witness.seen(), second.witness.seen()), (vec![1, 2], vec![3]));
 }
 
