@@ -14,6 +14,7 @@ use sillage_runtime::reactors::LEASE_TTL;
 use sillage_store::event_store::postgres::{PostgresOptions, PostgresStore};
 use sillage_store::{CursorError, CursorUpdate, EventStore, Fence, Lease};
 use tempfile::TempDir;
+use tokio_postgres::NoTls;
 use uuid::Uuid;
 
 use crate::support::{Client, Process, Socket, action, serve, until};
@@ -174,7 +175,18 @@ async fn a_destination_moves_from_a_node_that_hangs_and_is_never_served_by_two()
         like_article(client, number).await;
     }
     second.has_given(4..=6).await;
+    // While somebody holds the log it can read, and cannot ask for its lease: it has its clock alone.
+    let (holder, connection) = tokio_postgres::connect(&database, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    holder.batch_execute("BEGIN; SELECT FROM sillage.log FOR UPDATE").await.unwrap();
     first.process.signal("-CONT");
+    let has_read = || async {
+        let (_, ready) = first.process.client.get("/readyz", "").await;
+        let views = ready["views"].as_array().unwrap();
+        views.iter().all(|view| view["position"] == 6).then_some(())
+    };
+    until("a node that has read on", has_read).await;
+    holder.batch_execute("ROLLBACK").await.unwrap();
     first.log_runs_elsewhere().await;
     for number in 7..=9 {
         like_article(client, number).await;
