@@ -37,9 +37,10 @@ pub trait Reactor: Send + Sync + 'static {
 /// How far a reactor reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// What it does is gone with the process, so doing it again harms nobody.
+    /// What it does is gone with the process, so doing it again harms nobody. Where several nodes share a log, each
+    /// does it for itself.
     Inside,
-    /// It acts on the world. When the log begins a new epoch it waits until an operator has looked, since what it
+    /// It acts on the world: where several nodes share a log, on one of them at a time. When the log begins a new epoch it waits until an operator has looked, since what it
     /// would do may have been done in the old one.
     Outside,
 }

@@ -23,6 +23,6 @@ pub use compaction::{Compacted, Compaction, CompactionError, Compactor, Keep, Po
 pub use deciders::{Command, ContentKey, Deciders, DecodeCommandError};
 pub use history::{HistoryError, StateAt};
 pub use projector::Projector;
-pub use reactors::{Control, ControlError, ReactorHandle, ReactorStatus, Reactors, Retry};
+pub use reactors::{Control, ControlError, ReactorHandle, ReactorStatus, Reactors, Retry, Runs};
 pub use replay::{ReplayError, Until};
 pub use supervisor::Supervisor;

@@ -4,7 +4,11 @@
 //! Invariants: an event is handled at least once; events of one key are handled in their order; the cursor
 //! passes an event only when it was confirmed, is parked or was skipped; what is parked or skipped outlives a
 //! restart; only an event that failed alone, or that the reactor named, is blamed.
+//!
+//! Where several nodes share a log, a reactor that reaches outside runs on one of them at a time (`candidate`), and one
+//! that does not runs on each, which remembers for itself how far it has come.
 
+mod candidate;
 mod pace;
 mod runner;
 mod steps;
@@ -14,18 +18,22 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sillage_kernel::{Position, Reactor};
-use sillage_store::{EventStore, Mode, Parked};
-use tokio::sync::{mpsc, oneshot, watch};
+use futures_util::future::join_all;
+use sillage_kernel::{Position, Reach, Reactor};
+use sillage_store::{EventStore, Mode, Nodes, Parked};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-use self::runner::Runner;
+use self::candidate::Candidate;
+use self::runner::{Keeping, Runner};
 use crate::Supervisor;
 
 /// How many events may be parked for one reactor; at that number it stops reading until somebody decides.
 pub const MAX_PARKED: usize = 10_000;
 /// How many events may wait for a retry of one reactor; at that number it stops reading until they are done.
 pub const MAX_RETRYING: usize = 1_000;
+/// How long a node that shares its log holds a reactor without saying that it is alive.
+pub const LEASE_TTL: Duration = Duration::from_secs(5);
 /// How many operator's commands wait for one reactor.
 const CONTROL_QUEUE: usize = 16;
 
@@ -55,11 +63,23 @@ impl Default for Retry {
     }
 }
 
+/// Where a reactor runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runs {
+    /// On this node.
+    Here,
+    /// On another node that shares the log, or on none for a moment. What is known of it is what its cursor says, and
+    /// a few seconds old.
+    Elsewhere,
+}
+
 /// How a reactor stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReactorStatus {
     /// Its name.
     pub name: &'static str,
+    /// Where it runs.
+    pub runs: Runs,
     /// Everything up to here is confirmed, parked or skipped.
     pub position: Position,
     /// Whether it is to run.
@@ -136,7 +156,8 @@ impl ReactorHandle {
         self.status.clone()
     }
 
-    /// Carries out what an operator asks, durably; while the reactor acts on something, that is finished first.
+    /// Carries out what an operator asks, durably; while the reactor acts on something, that is finished first. If it
+    /// runs on another node, that one is asked to let go, and it runs on this one from then on.
     pub async fn control(&self, control: Control) -> Result<(), ControlError> {
         let stopped = || ControlError::Unavailable("the reactor has stopped".into());
         let (reply, answer) = oneshot::channel();
@@ -151,6 +172,7 @@ pub struct Reactors {
     supervisor: Supervisor,
     handles: Vec<ReactorHandle>,
     tasks: Vec<JoinHandle<()>>,
+    candidates: Vec<Arc<Candidate>>,
 }
 
 impl Reactors {
@@ -166,9 +188,12 @@ impl Reactors {
         reactor: Arc<dyn Reactor>,
         retry: Retry,
     ) -> ReactorHandle {
-        let (control, orders) = mpsc::channel(CONTROL_QUEUE);
+        let nodes = store.features().nodes;
+        let takes_turns = nodes == Nodes::Several && reactor.reach() == Reach::Outside;
+        let (control, mut orders) = mpsc::channel(CONTROL_QUEUE);
         let status = watch::Sender::new(ReactorStatus {
             name: reactor.name(),
+            runs: if takes_turns { Runs::Elsewhere } else { Runs::Here },
             position: Position::ZERO,
             mode: Mode::Running,
             retrying: 0,
@@ -176,8 +201,22 @@ impl Reactors {
             last_error: None,
         });
         let handle = ReactorHandle { control, status: status.subscribe() };
-        let run = runner::run(Runner::new(store, reactor, retry, status), orders);
-        self.tasks.push(self.supervisor.spawn("runner of a reactor", run));
+        let name = "runner of a reactor";
+        let task = if takes_turns {
+            let candidate = Arc::new(Candidate::new(store, reactor, retry, status));
+            self.candidates.push(Arc::clone(&candidate));
+            self.supervisor.spawn(name, async move { candidate.run(orders).await })
+        } else {
+            let keeping = match nodes {
+                Nodes::One => Keeping::Alone,
+                Nodes::Several => Keeping::Memory(store.head()),
+            };
+            let mut runner = Runner::new(store, reactor, retry, keeping, status);
+            self.supervisor.spawn(name, async move {
+                runner::run(&mut runner, None, &mut orders, &Notify::new()).await;
+            })
+        };
+        self.tasks.push(task);
         self.handles.push(handle.clone());
         handle
     }
@@ -187,12 +226,13 @@ impl Reactors {
         &self.handles
     }
 
-    /// Ends them. What they were acting on is acted on again after the next start.
+    /// Ends them. What they were acting on is acted on again after the next start, or by the node that goes on.
     pub async fn stop(self) {
         for task in self.tasks {
             task.abort();
             // The only error is that it was aborted.
             drop(task.await);
         }
+        join_all(self.candidates.iter().map(|candidate| candidate.release())).await;
     }
 }

@@ -149,6 +149,8 @@ pub struct Features {
     pub durability: Durability,
     /// How its positions are numbered.
     pub positions: Positions,
+    /// How many nodes use one log.
+    pub nodes: Nodes,
     /// How long a command id is remembered.
     pub ledger_memory: Duration,
 }
@@ -169,6 +171,15 @@ pub enum Positions {
     Gapless,
     /// Growing, with numbers left out.
     Growing,
+}
+
+/// How many nodes use one log at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nodes {
+    /// One: whoever has opened it is alone.
+    One,
+    /// Several: what only one of them may do rests on a lease.
+    Several,
 }
 
 /// What is written in one step, or not at all.

@@ -13,7 +13,7 @@ pub mod views;
 
 pub use event_store::{
     Append, AppendError, Appended, CursorError, CursorState, CursorUpdate, Cut, Direction, Dropped, Entry,
-    EventStore, Features, Fence, Lease, LedgerEntry, LedgerKey, LedgerWrite, LogPage, Mode, Parked,
+    EventStore, Features, Fence, Lease, LedgerEntry, LedgerKey, LedgerWrite, LogPage, Mode, Nodes, Parked,
     ParkedBecause, StoreError, StreamPage, Verdict,
 };
 pub use snapshots::{Snapshot, SnapshotOf, Snapshots};

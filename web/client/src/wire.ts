@@ -521,6 +521,10 @@ export interface Outbox {
  */
 export interface Destination {
   /**
+   * Whether it runs on another node that shares the log. Then what is told of it is what its cursor says.
+   */
+  elsewhere?: boolean;
+  /**
    * The last thing that went wrong.
    */
   last_error?: string | null;

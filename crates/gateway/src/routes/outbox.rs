@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
 use sillage_kernel::{Event, EventId, Filter, Position, StreamName, Tenant, Timestamp, Version};
-use sillage_runtime::{ReactorHandle, ReactorStatus};
+use sillage_runtime::{ReactorHandle, ReactorStatus, Runs};
 use sillage_store::{EventStore, Mode, StoreError};
 use utoipa::ToSchema;
 
@@ -50,6 +50,10 @@ pub(super) struct Destination {
     /// How many events wait for an operator.
     #[schema(examples(0))]
     parked: usize,
+    /// Whether it runs on another node that shares the log. Then what is told of it is what its cursor says.
+    #[schema(required = false)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    elsewhere: bool,
     /// The last thing that went wrong.
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,9 +104,10 @@ impl Delivery {
 
 impl From<&ReactorStatus> for Destination {
     fn from(status: &ReactorStatus) -> Self {
-        let ReactorStatus { name, position, mode, retrying, parked: _, last_error } = status;
+        let ReactorStatus { name, runs, position, mode, retrying, parked: _, last_error } = status;
         let (parked, last_error) = (status.waiting(), last_error.clone());
-        Self { name, position: *position, mode: *mode, retrying: *retrying, parked, last_error }
+        let elsewhere = *runs == Runs::Elsewhere;
+        Self { name, position: *position, mode: *mode, retrying: *retrying, parked, elsewhere, last_error }
     }
 }
 

@@ -21,6 +21,9 @@ use crate::receive::{JsonBody, read_json};
 use crate::session::Operator;
 
 /// Lists the destinations of the log.
+///
+/// Where several nodes share a log, `sockets` is each node's own; any other runs on one of them at a time, and the others
+/// say `elsewhere` of it.
 #[utoipa::path(get, path = "/api/reactors", tag = "operation", operation_id = "reactors",
     responses((status = 200, description = "How each stands.", body = Vec<Destination>), OperatorProblems))]
 pub(super) async fn list(
@@ -64,6 +67,9 @@ struct OrderBody {
 /// * `retry`: tries what is parked again: one event and what waits behind it, or without a position everything.
 /// * `skip`: gives up a parked event, and tries what waits behind it. Needs its position.
 /// * `rewind`: goes back to a position, and forgets what is parked after it. Everything after it goes out again.
+///
+/// A destination that runs on another node is finished there with what it acts on, and goes on at this one: that takes
+/// some seconds.
 #[utoipa::path(post, path = "/api/reactors/{name}/{order}", tag = "operation", operation_id = "order",
     params(
         ("name" = String, Path, description = "The name of the destination.", example = "sockets"),

@@ -12,14 +12,16 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use sillage_kernel::{Event, Failed, Failure, Filter, Position, Reach, Reactor};
-use sillage_store::{CursorState, EventStore, Mode, Parked, ParkedBecause, StoreError, Subscription, clock};
-use tokio::sync::{mpsc, watch};
+use sillage_store::{
+    CursorError, CursorState, EventStore, Fence, Mode, Parked, ParkedBecause, StoreError, Subscription, clock,
+};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use super::pace::{PAGE, Pace};
 use super::steps::steps;
 use super::waiting::{Key, Origin, Queue, Waiting, key_of};
-use super::{Control, ControlError, MAX_PARKED, MAX_RETRYING, Order, ReactorStatus, Retry};
+use super::{Control, ControlError, MAX_PARKED, MAX_RETRYING, Order, ReactorStatus, Retry, Runs};
 
 /// A moved cursor is written at most this much later; a crash repeats what was confirmed meanwhile.
 const CURSOR_DELAY: Duration = Duration::from_millis(200);
@@ -32,6 +34,7 @@ pub(super) struct Runner {
     store: Arc<dyn EventStore>,
     reactor: Arc<dyn Reactor>,
     retry: Retry,
+    keeping: Keeping,
     subscription: Subscription,
     /// What was read and has not been handed over yet, in the order of the log.
     fresh: VecDeque<Arc<Event>>,
@@ -46,6 +49,36 @@ pub(super) struct Runner {
     status: watch::Sender<ReactorStatus>,
 }
 
+/// Who keeps the cursor, and where.
+pub(super) enum Keeping {
+    /// This node alone, in the log.
+    Alone,
+    /// This node, in the log, as long as it holds the lease.
+    Leased(Tenure),
+    /// Another node, or nobody: the lease has passed on.
+    Fenced,
+    /// This node for itself, in memory, from that position on: it does not outlive the process.
+    Memory(Position),
+}
+
+/// A lease that this node holds.
+pub(super) struct Tenure {
+    pub(super) fence: Fence,
+    /// It may have run out then.
+    pub(super) until: watch::Receiver<Instant>,
+}
+
+/// Why a runner has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Nobody holds the reactor's handle any more.
+    Abandoned,
+    /// It was asked to let go, has finished what it acted on, and written its cursor.
+    LetGo,
+    /// The lease has passed on.
+    Fenced,
+}
+
 /// What became of events that were handed over.
 struct Outcome {
     /// How many at the front are confirmed.
@@ -54,22 +87,34 @@ struct Outcome {
     failure: Option<Failure>,
 }
 
-/// Runs until the task is ended or nobody holds the reactor's handle any more.
-pub(super) async fn run(mut runner: Runner, mut orders: mpsc::Receiver<Order>) {
+/// Carries out the first order, if there is one, and runs on until there is a reason to end.
+pub(super) async fn run(
+    runner: &mut Runner,
+    first: Option<Order>,
+    orders: &mut mpsc::Receiver<Order>,
+    let_go: &Notify,
+) -> Ended {
     while let Err(error) = runner.load().await {
         runner.trouble(&error);
         tokio::time::sleep(PAUSE_AFTER_ERROR).await;
     }
-    loop {
+    if let Some(order) = first {
+        runner.obey(order).await;
+    }
+    while !matches!(runner.keeping, Keeping::Fenced) {
         let (may_act, all_given) = (runner.may_act(), runner.fresh.is_empty());
-        let retry = runner.waiting.next_due().filter(|_| runner.cursor.mode == Mode::Running);
+        let retry =
+            runner.waiting.next_due().filter(|_| runner.cursor.mode == Mode::Running && runner.holds());
         let retry_at = retry.as_ref().map(|(_, due)| *due);
         tokio::select! {
             order = orders.recv() => {
-                let Some(Order { control, reply }) = order else { return };
-                let result = runner.control(control).await;
-                // An operator who no longer waits is not missed.
-                drop(reply.send(result));
+                let Some(order) = order else { return Ended::Abandoned };
+                runner.obey(order).await;
+            }
+            () = let_go.notified() => {
+                // What could not be written is done again by whoever comes next.
+                drop(runner.write().await);
+                return Ended::LetGo;
             }
             () = at(retry_at) => {
                 if let Some((key, _)) = retry {
@@ -91,6 +136,7 @@ pub(super) async fn run(mut runner: Runner, mut orders: mpsc::Receiver<Order>) {
         }
         runner.settle().await;
     }
+    Ended::Fenced
 }
 
 /// Never, if there is no such moment.
@@ -106,12 +152,14 @@ impl Runner {
         store: Arc<dyn EventStore>,
         reactor: Arc<dyn Reactor>,
         retry: Retry,
+        keeping: Keeping,
         status: watch::Sender<ReactorStatus>,
     ) -> Self {
         let subscription = Subscription::new(Arc::clone(&store), Position::ZERO, reactor.filter());
         Self {
             store,
             retry,
+            keeping,
             subscription,
             fresh: VecDeque::new(),
             pace: Pace::default(),
@@ -127,7 +175,10 @@ impl Runner {
 
     async fn load(&mut self) -> Result<(), StoreError> {
         let name = self.reactor.name();
-        self.cursor = self.store.read_cursor(name).await?;
+        self.cursor = match self.keeping {
+            Keeping::Memory(position) => CursorState { position, ..CursorState::default() },
+            Keeping::Alone | Keeping::Leased(_) | Keeping::Fenced => self.store.read_cursor(name).await?,
+        };
         if self.cursor.mode == Mode::Held {
             self.cursor.mode = match self.reactor.reach() {
                 Reach::Inside => Mode::Running,
@@ -140,8 +191,18 @@ impl Runner {
         Ok(())
     }
 
+    /// Whether it is this node that acts. One that has hung finds out by its clock that another may be acting.
+    fn holds(&self) -> bool {
+        match &self.keeping {
+            Keeping::Alone | Keeping::Memory(_) => true,
+            Keeping::Leased(Tenure { until, .. }) => Instant::now() < *until.borrow(),
+            Keeping::Fenced => false,
+        }
+    }
+
     fn may_act(&self) -> bool {
-        self.cursor.mode == Mode::Running
+        self.holds()
+            && self.cursor.mode == Mode::Running
             && self.cursor.parked.len() < MAX_PARKED
             && self.waiting.len() < MAX_RETRYING
     }
@@ -207,7 +268,8 @@ impl Runner {
     /// Lets the reactor act. What it panics at or takes too long for has failed; among several it is not known
     /// which, so none counts as confirmed and none is blamed.
     async fn call(&self, events: &[Arc<Event>], pace: &mut Pace) -> Outcome {
-        let Some(last) = events.len().checked_sub(1) else { return Outcome { confirmed: 0, failure: None } };
+        let untouched = Outcome { confirmed: 0, failure: None };
+        let Some(last) = events.len().checked_sub(1).filter(|_| self.holds()) else { return untouched };
         let (timeout, begun) = (self.retry.timeout, Instant::now());
         let reaction = AssertUnwindSafe(async { self.reactor.react(events).await }).catch_unwind();
         let why = match tokio::time::timeout(timeout, reaction).await {
@@ -281,6 +343,12 @@ impl Runner {
     fn unpark(&mut self, position: Position) {
         self.cursor.parked.remove(&position);
         self.unwritten.insert(position);
+    }
+
+    async fn obey(&mut self, Order { control, reply }: Order) {
+        let result = self.control(control).await;
+        // An operator who no longer waits is not missed.
+        drop(reply.send(result));
     }
 
     /// Carries out an operator's command.
@@ -378,9 +446,23 @@ impl Runner {
     }
 
     async fn write(&mut self) -> Result<(), ControlError> {
-        for step in steps(self.reactor.name(), &self.cursor, &self.unwritten, self.position()) {
-            if let Err(error) = self.store.write_cursor(step.clone()).await {
-                self.trouble(&error);
+        let fence = match &self.keeping {
+            Keeping::Leased(Tenure { fence, .. }) => Some(fence),
+            Keeping::Alone | Keeping::Fenced | Keeping::Memory(_) => None,
+        };
+        for step in steps(self.reactor.name(), fence, &self.cursor, &self.unwritten, self.position()) {
+            let written = match self.keeping {
+                Keeping::Alone | Keeping::Leased(_) => self.store.write_cursor(step.clone()).await,
+                Keeping::Fenced => Err(CursorError::Fenced),
+                Keeping::Memory(_) => Ok(()),
+            };
+            if let Err(error) = written {
+                if error == CursorError::Fenced {
+                    tracing::warn!(reactor = self.reactor.name(), "the lease has passed on: this node stops");
+                    self.keeping = Keeping::Fenced;
+                } else {
+                    self.trouble(&error);
+                }
                 self.write_by = Some(Instant::now() + PAUSE_AFTER_ERROR);
                 return Err(ControlError::Unavailable(error.to_string().into()));
             }
@@ -404,6 +486,7 @@ impl Runner {
     fn show(&self) {
         self.status.send_replace(ReactorStatus {
             name: self.reactor.name(),
+            runs: Runs::Here,
             position: self.position(),
             mode: self.cursor.mode,
             retrying: self.waiting.len(),

@@ -7,17 +7,20 @@ use std::collections::BTreeSet;
 
 use sillage_kernel::Position;
 use sillage_store::event_store::{MAX_CURSOR_BYTES, MAX_CURSOR_CHANGES};
-use sillage_store::{CursorState, CursorUpdate, Parked};
+use sillage_store::{CursorState, CursorUpdate, Fence, Parked};
 
 /// The steps that write what has changed of `cursor` and move it to `position`. It goes on with the last of them,
 /// when all is set aside that it passes, and back with the first, before any of that is forgotten.
 pub(super) fn steps(
     reactor: &str,
+    fence: Option<&Fence>,
     cursor: &CursorState,
     changed: &BTreeSet<Position>,
     position: Position,
 ) -> Vec<CursorUpdate> {
-    let empty = || (CursorUpdate { reactor: reactor.into(), ..CursorUpdate::default() }, reactor.len());
+    let names = reactor.len() + fence.map_or(0, |fence| fence.lease.len());
+    let step = CursorUpdate { reactor: reactor.into(), fence: fence.cloned(), ..CursorUpdate::default() };
+    let empty = || (step.clone(), names);
     let (mut steps, (mut step, mut bytes)) = (Vec::new(), empty());
     for change in changed {
         let parked = cursor.parked.get(change);
@@ -58,7 +61,7 @@ mod tests {
         let everything: BTreeSet<_> = (1..=EVENTS).map(Position::new).collect();
         let parked = parked.map(|parked| (parked.position, parked)).collect();
         let cursor = CursorState { parked, ..written.clone() };
-        let steps = steps("one", &cursor, &everything, Position::new(to));
+        let steps = steps("one", None, &cursor, &everything, Position::new(to));
         assert_eq!(steps.len(), 3);
         for step in steps {
             written.apply(&step);

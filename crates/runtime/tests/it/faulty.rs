@@ -1,5 +1,5 @@
-//! A store that loses appends, and lets readers wait or fail, when it is told to: what a disk or a database does
-//! when nobody wants it to.
+//! A store that loses appends, lets readers wait or fail, and lies about leases, when it is told to: what a disk or a
+//! database does when nobody wants it to.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use sillage_store::event_store::BoxFuture;
 use sillage_store::event_store::memory::MemoryStore;
 use sillage_store::{
     Append, AppendError, Appended, CursorError, CursorState, CursorUpdate, Cut, Direction, Dropped,
-    EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, StoreError, StreamPage,
+    EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, Nodes, StoreError, StreamPage,
 };
 use tokio::sync::watch;
 
@@ -41,6 +41,18 @@ pub(crate) enum Reading {
     Outrun(Mutex<VecDeque<Append>>),
 }
 
+/// What happens to whoever asks for a lease.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Leasing {
+    #[default]
+    Goes,
+    /// It takes for ever.
+    Hangs,
+    /// Whoever was given it last hears that it is theirs, and nothing is prolonged. That ends with the first step of a
+    /// cursor that is refused.
+    Deludes,
+}
+
 /// A memory engine with a plan of faults, one for each call; after the plan nothing bad happens.
 #[derive(Clone)]
 pub(crate) struct FaultyStore {
@@ -49,6 +61,10 @@ pub(crate) struct FaultyStore {
     readings: watch::Sender<BTreeMap<StreamName, Reading>>,
     calls: Arc<AtomicUsize>,
     drops_nothing: Arc<AtomicBool>,
+    nodes: Arc<Mutex<Option<Nodes>>>,
+    leasing: Arc<Mutex<Leasing>>,
+    leased: Arc<Mutex<Option<Lease>>>,
+    fenced: Arc<AtomicUsize>,
 }
 
 impl FaultyStore {
@@ -59,7 +75,9 @@ impl FaultyStore {
 
     pub(crate) fn over(inner: MemoryStore) -> Self {
         let (plan, calls, drops_nothing) = Default::default();
-        Self { inner, plan, readings: watch::Sender::default(), calls, drops_nothing }
+        let (nodes, leasing, leased, fenced) = Default::default();
+        let readings = watch::Sender::default();
+        Self { inner, plan, readings, calls, drops_nothing, nodes, leasing, leased, fenced }
     }
 
     /// From now on this happens to whoever reads the stream, or reads it already.
@@ -75,6 +93,27 @@ impl FaultyStore {
     /// From now on dropping fails.
     pub(crate) fn drops_nothing(&self) {
         self.drops_nothing.store(true, Ordering::Relaxed);
+    }
+
+    /// It says that several nodes use the log.
+    pub(crate) fn is_shared(&self) {
+        *self.nodes.lock().unwrap() = Some(Nodes::Several);
+    }
+
+    /// From now on whoever asks for a lease waits for ever.
+    pub(crate) fn hangs(&self) {
+        *self.leasing.lock().unwrap() = Leasing::Hangs;
+    }
+
+    /// From now on whoever was given a lease hears that it is prolonged, and it is not, until a step of a cursor is
+    /// refused.
+    pub(crate) fn deludes(&self) {
+        *self.leasing.lock().unwrap() = Leasing::Deludes;
+    }
+
+    /// How many steps of cursors were refused since the lease had passed on.
+    pub(crate) fn fenced(&self) -> usize {
+        self.fenced.load(Ordering::Relaxed)
     }
 
     /// How often `append` was called.
@@ -117,7 +156,8 @@ impl EventStore for FaultyStore {
     }
 
     fn features(&self) -> Features {
-        self.inner.features()
+        let features = self.inner.features();
+        Features { nodes: self.nodes.lock().unwrap().unwrap_or(features.nodes), ..features }
     }
 
     fn epoch(&self) -> Epoch {
@@ -196,7 +236,15 @@ impl EventStore for FaultyStore {
     }
 
     fn write_cursor(&self, update: CursorUpdate) -> BoxFuture<Result<(), CursorError>> {
-        self.inner.write_cursor(update)
+        let (answer, store) = (self.inner.write_cursor(update), self.clone());
+        Box::pin(async move {
+            let answer = answer.await;
+            if answer == Err(CursorError::Fenced) {
+                store.fenced.fetch_add(1, Ordering::Relaxed);
+                *store.leasing.lock().unwrap() = Leasing::Goes;
+            }
+            answer
+        })
     }
 
     fn acquire_lease(
@@ -205,7 +253,20 @@ impl EventStore for FaultyStore {
         owner: &str,
         ttl: Duration,
     ) -> BoxFuture<Result<Option<Lease>, StoreError>> {
-        self.inner.acquire_lease(lease, owner, ttl)
+        let leasing = *self.leasing.lock().unwrap();
+        match leasing {
+            Leasing::Hangs => return Box::pin(std::future::pending()),
+            Leasing::Deludes => return Box::pin(std::future::ready(Ok(*self.leased.lock().unwrap()))),
+            Leasing::Goes => {}
+        }
+        let (answer, store) = (self.inner.acquire_lease(lease, owner, ttl), self.clone());
+        Box::pin(async move {
+            let answer = answer.await;
+            if let Ok(given) = &answer {
+                *store.leased.lock().unwrap() = *given;
+            }
+            answer
+        })
     }
 
     fn close(&self) -> BoxFuture<()> {

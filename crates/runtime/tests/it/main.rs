@@ -11,3 +11,4 @@ mod names;
 mod panics;
 mod reactors;
 mod supervision;
+mod turns;

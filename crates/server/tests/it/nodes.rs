@@ -1,15 +1,27 @@
 //! Several nodes on one database, each the real program in a process of its own.
 
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sillage_conformance::postgres::Server;
+use sillage_kernel::Position;
+use sillage_runtime::reactors::LEASE_TTL;
+use sillage_store::event_store::postgres::{PostgresOptions, PostgresStore};
+use sillage_store::{CursorError, CursorUpdate, EventStore, Fence, Lease};
 use tempfile::TempDir;
+use tokio_postgres::NoTls;
 use uuid::Uuid;
 
-use crate::support::{Process, Socket, action, serve};
+use crate::support::{Client, Process, Socket, action, serve, until};
+
+/// How long a destination may take to move from a node that is dead: the lease runs out, and others ask for it now and
+/// then.
+const MOVES_WITHIN: Duration = LEASE_TTL.saturating_mul(2);
 
 /// Folders for nodes that take each other's tokens.
 fn folders(count: usize) -> Vec<TempDir> {
@@ -29,6 +41,183 @@ fn folders(count: usize) -> Vec<TempDir> {
 
 fn node(folder: &Path, database: &str) -> Process {
     Process::listening(serve(folder).env("SILLAGE_STORE", database), folder)
+}
+
+/// A node that tells of each event that it gives to the destination `log`.
+struct Telling {
+    process: Process,
+    said: PathBuf,
+}
+
+impl Telling {
+    fn start(folder: &Path, database: &str) -> Self {
+        let said = folder.join("said");
+        let mut command = serve(folder);
+        command.env("SILLAGE_STORE", database).env("SILLAGE_LOG", "error,sillage::outbox=debug");
+        command.env("NO_COLOR", "1").stderr(File::create(&said).unwrap());
+        Self { process: Process::listening(&mut command, folder), said }
+    }
+
+    fn given(&self) -> Vec<u64> {
+        given(&self.said)
+    }
+
+    /// Waits until it has given these, and no others.
+    async fn has_given(&self, positions: impl IntoIterator<Item = u64>) {
+        let positions: Vec<_> = positions.into_iter().collect();
+        let what = format!("{positions:?}");
+        until(&what, || std::future::ready((self.given() == positions).then_some(()))).await;
+    }
+
+    /// Waits until it says of `log` what is wanted.
+    async fn says(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let client = &self.process.client;
+        let operator = client.token("olga", &["operate"]);
+        let ask = || async {
+            let (_, reactors) = client.get("/api/reactors", &operator).await;
+            let log = reactors.as_array().unwrap().iter().find(|one| one["name"] == "log").unwrap().clone();
+            wanted(&log).then_some(log)
+        };
+        until(what, ask).await
+    }
+
+    async fn runs_log(&self) {
+        self.says("the destination here", |log| log["elsewhere"].is_null()).await;
+    }
+
+    async fn log_runs_elsewhere(&self) {
+        self.says("the destination elsewhere", |log| log["elsewhere"] == true).await;
+    }
+
+    async fn order(&self, order: &str) {
+        let client = &self.process.client;
+        let operator = client.token("olga", &["operate"]);
+        let (status, answer) = client.post(&format!("/api/reactors/log/{order}"), &operator, "").await;
+        assert_eq!(status, 204, "{answer}");
+    }
+}
+
+/// The positions of the events that a node has told of.
+fn given(said: &Path) -> Vec<u64> {
+    let said = fs::read_to_string(said).unwrap();
+    let told = said.lines().filter_map(|line| line.split_once("sillage::outbox: position="));
+    told.map(|(_, rest)| rest.split(' ').next().unwrap().parse().unwrap()).collect()
+}
+
+/// Has one event appended, through a node; a node that is refused by the database is asked again.
+async fn like_article(client: &Client, number: u64) {
+    let body = action("LikeAdd", &format!("article-{number}"), Uuid::now_v7()).to_string();
+    let token = client.token("anna", &[]);
+    let ask = || async { (client.post("/api/commands", &token, body.clone()).await.0 == 202).then_some(()) };
+    until("the answer to a like", ask).await;
+}
+
+/// Under load, the node that gives events to a destination is killed: another goes on within seconds, leaves nothing out,
+/// and gives again only what the cursor had not passed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_is_served_by_one_node_and_by_another_when_that_one_is_killed() {
+    let server = Server::shared();
+    let (database, folders) = (server.create_database(), folders(2));
+    let first = Telling::start(folders[0].path(), &database);
+    first.runs_log().await;
+    let second = Telling::start(folders[1].path(), &database);
+    let (enough, client) = (Arc::new(AtomicBool::new(false)), second.process.client.clone());
+    let is_enough = Arc::clone(&enough);
+    let likes = tokio::spawn(async move {
+        let mut count = 0;
+        while !is_enough.load(Ordering::Relaxed) {
+            count += 1;
+            like_article(&client, count).await;
+        }
+        count
+    });
+    let passed = |log: &Value| log["position"].as_u64().unwrap() >= 20;
+    let cursor = second.says("a cursor that moves", passed).await["position"].as_u64().unwrap();
+    assert_eq!(second.given(), [0; 0], "two nodes give to one destination");
+
+    let Telling { process, said } = first;
+    process.kill();
+    let killed = Instant::now();
+    until("the other node", || std::future::ready((!second.given().is_empty()).then_some(()))).await;
+    assert!(killed.elapsed() < MOVES_WITHIN, "it took {:?}", killed.elapsed());
+    enough.store(true, Ordering::Relaxed);
+    let count = likes.await.unwrap();
+    let all_given = || std::future::ready((second.given().last() == Some(&count)).then_some(()));
+    until("the last event", all_given).await;
+    let (by_first, by_second) = (given(&said), second.given());
+    let (ended, begun) = (*by_first.last().unwrap(), *by_second.first().unwrap());
+    assert_eq!(by_first, (1..=ended).collect::<Vec<_>>());
+    assert_eq!(by_second, (begun..=count).collect::<Vec<_>>());
+    assert!(
+        cursor < begun && begun <= ended + 1,
+        "{cursor} was passed, {ended} given, and it goes on with {begun}"
+    );
+}
+
+/// A node that hangs loses its destinations to another. When it comes to itself it gives nothing more, and what it would
+/// write is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_moves_from_a_node_that_hangs_and_is_never_served_by_two() {
+    let server = Server::shared();
+    let (database, folders) = (server.create_database(), folders(2));
+    let first = Telling::start(folders[0].path(), &database);
+    first.runs_log().await;
+    let second = Telling::start(folders[1].path(), &database);
+    let client = &second.process.client;
+    for number in 1..=3 {
+        like_article(client, number).await;
+    }
+    first.has_given(1..=3).await;
+    second.says("where the first has come to", |log| log["position"] == 3 && log["elsewhere"] == true).await;
+
+    first.process.signal("-STOP");
+    for number in 4..=6 {
+        like_article(client, number).await;
+    }
+    second.has_given(4..=6).await;
+    // While somebody holds the log it can read, and cannot ask for its lease: it has its clock alone.
+    let (holder, connection) = tokio_postgres::connect(&database, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    holder.batch_execute("BEGIN; SELECT FROM sillage.log FOR UPDATE").await.unwrap();
+    first.process.signal("-CONT");
+    let has_read = || async {
+        let (_, ready) = first.process.client.get("/readyz", "").await;
+        let views = ready["views"].as_array().unwrap();
+        views.iter().all(|view| view["position"] == 6).then_some(())
+    };
+    until("a node that has read on", has_read).await;
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    first.log_runs_elsewhere().await;
+    for number in 7..=9 {
+        like_article(client, number).await;
+    }
+    second.has_given(4..=9).await;
+    assert_eq!(first.given(), [1, 2, 3], "it was served by two");
+
+    // The first node was given the first token of the lease, and the second the next one.
+    let store = PostgresStore::open(&database.parse().unwrap(), 1, PostgresOptions::default()).await.unwrap();
+    let fence = Some(Fence { lease: "reactor-log".into(), held: Lease { token: 1 } });
+    let (reactor, position) = ("log".into(), Some(Position::new(3)));
+    let stale = CursorUpdate { reactor, fence, position, ..CursorUpdate::default() };
+    assert_eq!(store.write_cursor(stale).await, Err(CursorError::Fenced));
+}
+
+/// Any node takes an operator's orders for any destination, and they hold wherever it runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_may_be_given_to_any_node() {
+    let server = Server::shared();
+    let (database, folders) = (server.create_database(), folders(2));
+    let first = Telling::start(folders[0].path(), &database);
+    first.runs_log().await;
+    let second = Telling::start(folders[1].path(), &database);
+    second.order("pause").await;
+    second.runs_log().await;
+    like_article(&first.process.client, 1).await;
+    first.says("a pause elsewhere", |log| log["mode"] == "paused" && log["elsewhere"] == true).await;
+    first.order("resume").await;
+    first.has_given([1]).await;
+    second.log_runs_elsewhere().await;
+    assert_eq!(second.given(), [0; 0]);
 }
 
 async fn like(socket: &mut Socket, name: &str) -> Value {

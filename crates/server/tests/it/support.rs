@@ -89,9 +89,15 @@ impl Process {
     /// Asks it to end, and waits until it has.
     #[cfg(feature = "otlp")]
     pub(crate) fn terminate(mut self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("-TERM");
         assert!(self.child.wait().unwrap().success());
+    }
+
+    /// Sends it a signal, as `-STOP`.
+    #[cfg(any(feature = "postgres", feature = "otlp"))]
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
     /// Ends it with SIGKILL, as a loss of power ends it for everybody but the kernel.

@@ -44,8 +44,8 @@ use super::sequencer::Sequencer;
 use super::tail::Tail;
 use super::{
     Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Cut, Direction,
-    Dropped, Durability, EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, Positions, StoreError,
-    StreamPage, check_cuts,
+    Dropped, Durability, EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, Nodes, Positions,
+    StoreError, StreamPage, check_cuts,
 };
 use crate::clock;
 
@@ -372,6 +372,7 @@ impl EventStore for JournalStore {
             engine: "journal",
             durability: Durability::Disk,
             positions: Positions::Gapless,
+            nodes: Nodes::One,
             ledger_memory: self.ledger_memory,
         }
     }

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use super::sequencer::{Admitted, Head, Sequencer, StreamMap};
 use super::{
     Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Cut, Direction,
-    Dropped, Durability, EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, Positions, StoreError,
-    StreamPage, check_cuts, room,
+    Dropped, Durability, EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, Nodes, Positions,
+    StoreError, StreamPage, check_cuts, room,
 };
 use crate::clock;
 
@@ -85,6 +85,7 @@ impl EventStore for MemoryStore {
             engine: "memory",
             durability: Durability::Process,
             positions: Positions::Gapless,
+            nodes: Nodes::One,
             ledger_memory: Duration::MAX,
         }
     }

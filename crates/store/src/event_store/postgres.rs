@@ -40,8 +40,8 @@ use super::queue::{Job, LeaseRequest, Load, Waiting};
 use super::tail::{self, Tail};
 use super::{
     Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Cut, Direction,
-    Dropped, Durability, EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, Positions, StoreError,
-    StreamPage, check_cuts,
+    Dropped, Durability, EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, Nodes, Positions,
+    StoreError, StreamPage, check_cuts,
 };
 use crate::clock;
 
@@ -311,6 +311,7 @@ impl EventStore for PostgresStore {
             engine: "postgres",
             durability: Durability::Disk,
             positions: Positions::Gapless,
+            nodes: Nodes::Several,
             ledger_memory: self.shared.ledger_memory,
         }
     }
