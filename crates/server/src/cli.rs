@@ -8,6 +8,8 @@ mod events;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod log;
+#[cfg(feature = "postgres")]
+pub(crate) mod migrate;
 mod progress;
 pub(crate) mod restore;
 pub(crate) mod serve;
@@ -55,6 +57,9 @@ pub(crate) enum Command {
     Restore(restore::Restore),
     /// Move old files of the log to another folder, from where they are read; the server must be stopped.
     Archive(archive::Archive),
+    /// Move the log from a data folder into a database; the server must be stopped.
+    #[cfg(feature = "postgres")]
+    Migrate(migrate::Migrate),
     /// Change the identity of the log.
     Epoch(epoch::Epoch),
 }

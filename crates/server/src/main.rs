@@ -25,6 +25,8 @@ fn main() -> ExitCode {
         Command::Backup(backup) => cli::backup::run(backup),
         Command::Restore(restore) => cli::restore::run(restore),
         Command::Archive(archive) => cli::archive::run(archive),
+        #[cfg(feature = "postgres")]
+        Command::Migrate(migrate) => cli::migrate::run(migrate),
         Command::Epoch(epoch) => cli::epoch::run(epoch),
     };
     match done {

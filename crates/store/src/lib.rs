@@ -1,7 +1,7 @@
 //! Where events are kept, and where views keep their rows.
 //!
 //! [`event_store`] is the contract; the folder beside it holds its engines. [`subscription`] follows any
-//! engine, [`import`] brings events of another log into one. [`views`] and [`snapshots`] are SQLite files beside each
+//! engine, [`import`] brings events of another log into one, `transfer` moves a whole log to another engine. [`views`] and [`snapshots`] are SQLite files beside each
 //! node, which can always be thrown away.
 
 pub mod clock;
@@ -9,6 +9,8 @@ pub mod event_store;
 pub mod import;
 pub mod snapshots;
 pub mod subscription;
+#[cfg(feature = "postgres")]
+pub mod transfer;
 pub mod views;
 
 pub use event_store::{

@@ -90,11 +90,6 @@ impl Fixture for OnPostgres {
         self.store.clone()
     }
 
-    fn drops_at_once(&self) -> bool {
-        // It keeps everything.
-        false
-    }
-
     async fn reopen(self) -> Self {
         let Self { store, address, options, server } = self;
         let store = Arc::into_inner(store).expect("somebody still has the store");

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use sillage_store::event_store::journal::{Folders, JournalOptions, LogError, RealDisk};
+#[cfg(feature = "postgres")]
+use sillage_store::event_store::postgres::Database;
 
 use super::Failure;
 
@@ -59,6 +61,16 @@ impl Stored {
         // An empty variable is one that is not set.
         self.archive.clone().filter(|archive| !archive.as_os_str().is_empty())
     }
+}
+
+/// The database at an address. What is wrong with it is said without repeating it, since it may hold a password.
+#[cfg(feature = "postgres")]
+pub(crate) fn database_at(url: &str) -> Result<Database, Failure> {
+    if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+        let wanted = "it must be the address of a PostgreSQL database, as postgres://user@host:5432/name";
+        return Err(wanted.into());
+    }
+    Ok(url.parse()?)
 }
 
 /// What is wrong with the folders of a log, and what to do.

@@ -11,6 +11,8 @@ use sillage_store::event_store::journal::AcceptLoss;
 
 use super::Failure;
 use super::data::Stored;
+#[cfg(feature = "postgres")]
+use super::data::database_at;
 
 #[derive(Args)]
 pub(crate) struct Serve {
@@ -86,15 +88,10 @@ pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
     })
 }
 
-/// The log at an address. What is wrong with it is said without repeating it, since it may hold a password.
+/// The log at an address.
 #[cfg(feature = "postgres")]
 fn log_at(url: &str) -> Result<Log, Failure> {
-    if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
-        return Err(
-            "--store takes the address of a PostgreSQL database, as postgres://user@host:5432/name".into()
-        );
-    }
-    Ok(Log::Postgres(Box::new(url.parse()?)))
+    Ok(Log::Postgres(Box::new(database_at(url)?)))
 }
 
 #[cfg(not(feature = "postgres"))]

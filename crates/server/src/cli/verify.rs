@@ -6,6 +6,8 @@ use clap::Args;
 use sillage_store::event_store::journal::verify::{Concern, Verified, verify};
 
 use super::Failure;
+#[cfg(feature = "postgres")]
+use super::data::database_at;
 use super::data::{Stored, explained};
 use super::progress::Teller;
 
@@ -13,9 +15,51 @@ use super::progress::Teller;
 pub(crate) struct Verify {
     #[command(flatten)]
     stored: Stored,
+    /// The database that the log is in, if it is not in the data folder: postgres://user:password@host:5432/name.
+    #[cfg(feature = "postgres")]
+    #[arg(long, value_name = "URL", env = "SILLAGE_STORE", hide_env_values = true)]
+    store: Option<String>,
 }
 
-pub(crate) fn run(Verify { stored }: Verify) -> Result<(), Failure> {
+pub(crate) fn run(verify: Verify) -> Result<(), Failure> {
+    #[cfg(feature = "postgres")]
+    if let Some(url) = verify.store.as_deref().filter(|url| !url.is_empty()) {
+        return run_on_database(url);
+    }
+    run_on_journal(&verify.stored)
+}
+
+#[cfg(feature = "postgres")]
+fn run_on_database(url: &str) -> Result<(), Failure> {
+    use sillage_store::event_store::postgres::verify::{Verified, verify};
+
+    let (database, mut defects) = (database_at(url)?, 0_u64);
+    let mut teller = Teller::new("verifying");
+    let told = |defect: String| {
+        println!("{defect}");
+        defects += 1;
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let verified = runtime.block_on(verify(&database, told, |progress| teller.tell(progress)))?;
+    drop(teller);
+    let Verified { head, events, dropped, streams, commands } = verified;
+    println!("{events} events up to position {head}, {streams} streams, {commands} commands");
+    tell_dropped(dropped);
+    if defects == 0 {
+        println!("Everything is as it was written.");
+        return Ok(());
+    }
+    println!("{}", advice(Concern::Content));
+    Err(format!("{defects} defects, and what to do about them stands above").into())
+}
+
+fn tell_dropped(dropped: u64) {
+    if dropped > 0 {
+        println!("Of {dropped} events the contents were dropped, and what stays of them was checked.");
+    }
+}
+
+fn run_on_journal(stored: &Stored) -> Result<(), Failure> {
     let (mut concerns, mut defects) = (BTreeSet::new(), 0_u64);
     let mut teller = Teller::new("verifying");
     let told = |defect: sillage_store::event_store::journal::verify::Defect| {
@@ -33,9 +77,7 @@ pub(crate) fn run(Verify { stored }: Verify) -> Result<(), Failure> {
     println!(
         "{batches} batches, {events} events up to position {head}, {streams} streams, {commands} commands"
     );
-    if dropped > 0 {
-        println!("Of {dropped} events the contents were dropped, and what stays of them was checked.");
-    }
+    tell_dropped(dropped);
     println!("{runs} files of the index");
     if unfinished.is_some() {
         println!(

@@ -12,6 +12,8 @@ mod http;
 mod kill;
 mod log;
 mod malformed;
+#[cfg(feature = "postgres")]
+mod migrate;
 mod neighbours;
 #[cfg(feature = "postgres")]
 mod nodes;

@@ -24,7 +24,7 @@ use crate::support::{Client, Process, Socket, action, serve, until};
 const MOVES_WITHIN: Duration = LEASE_TTL.saturating_mul(2);
 
 /// Folders for nodes that take each other's tokens.
-fn folders(count: usize) -> Vec<TempDir> {
+pub(crate) fn folders(count: usize) -> Vec<TempDir> {
     let folders: Vec<TempDir> = std::iter::repeat_with(|| TempDir::new().unwrap()).take(count).collect();
     let [first, rest @ ..] = &folders[..] else { panic!("there is none") };
     let made = Command::new(env!("CARGO_BIN_EXE_sillage"))
@@ -39,7 +39,7 @@ fn folders(count: usize) -> Vec<TempDir> {
     folders
 }
 
-fn node(folder: &Path, database: &str) -> Process {
+pub(crate) fn node(folder: &Path, database: &str) -> Process {
     Process::listening(serve(folder).env("SILLAGE_STORE", database), folder)
 }
 
@@ -275,18 +275,6 @@ async fn a_data_folder_is_used_by_one_node_at_a_time() {
     drop(node(folder.path(), &database));
 }
 
-/// Views of one node may not have seen what another would drop.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_several_nodes_share_keeps_everything() {
-    let server = Server::shared();
-    let (folder, database) = (TempDir::new().unwrap(), server.create_database());
-    let refused =
-        serve(folder.path()).args(["--store", &database, "--keep", "like=baseline"]).output().unwrap();
-    let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(!refused.status.success() && said.contains("leave out `--keep`"), "{said}");
-    drop(Process::start_with(folder.path(), &["--store", &database, "--keep", "like=all"]));
-}
-
 /// What a node prints and answers never has the password of its database in it, not even when it is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_password_of_the_database_is_never_shown() {
@@ -295,7 +283,7 @@ async fn the_password_of_the_database_is_never_shown() {
     for (wrong, says) in [
         (closed, "shop at 127.0.0.1"),
         ("postgres://anna:secret@127.0.0.1/shop?sslmode=secret", "the address is not"),
-        ("mysql://anna:secret@127.0.0.1/shop", "--store takes"),
+        ("mysql://anna:secret@127.0.0.1/shop", "address of a PostgreSQL database"),
     ] {
         let mut command = serve(folder.path());
         command.env("SILLAGE_STORE", wrong).env("SILLAGE_LOG", "trace").stdin(Stdio::null());

@@ -90,6 +90,12 @@ pub fn decode_dropped(payload: &[u8]) -> Result<Event, Malformed> {
     decode(None, payload, nothing)
 }
 
+/// Whether an event stands for one that was dropped. Metadata is never empty otherwise: it is JSON.
+#[cfg(feature = "postgres")]
+pub(crate) fn is_dropped(event: &Event) -> bool {
+    event.metadata_json.is_empty()
+}
+
 /// What the numbers, the id and the checksum of an event take.
 const FIXED_BYTES: usize = 3 * 8 + 16 + 32;
 

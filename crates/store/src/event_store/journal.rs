@@ -9,6 +9,8 @@ mod compaction;
 pub mod events;
 mod heads;
 mod index;
+#[cfg(feature = "postgres")]
+pub mod leaving;
 mod reading;
 mod replay;
 pub mod verify;

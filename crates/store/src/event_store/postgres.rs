@@ -8,6 +8,8 @@
 //! as `Unavailable`, at once, until it is back. Only what may have been committed already is asked for before anybody
 //! hears of it, however long that takes.
 
+pub(crate) mod arriving;
+mod dropping;
 mod forgetting;
 mod group;
 mod link;
@@ -16,6 +18,7 @@ mod pool;
 mod reading;
 mod rows;
 mod session;
+pub mod verify;
 mod watching;
 mod writer;
 
@@ -117,6 +120,14 @@ pub enum PostgresError {
         /// Which one.
         number: i32,
     },
+    /// The tables are not those of this program yet: start a node of it.
+    #[error("the database has no log, or its tables are those of an older program: start a node on it first")]
+    NotCurrent,
+    /// A log is being moved there: finish that.
+    #[error(
+        "a log is being moved into the database, and not all of it is there: run `sillage migrate` again"
+    )]
+    Moving,
     /// The row of the log was deleted: restore a backup.
     #[error("the tables are there, and the log is not")]
     NoLog,
@@ -373,10 +384,11 @@ impl EventStore for PostgresStore {
         limit: usize,
     ) -> BoxFuture<Result<StreamPage, StoreError>> {
         let key = (tenant.clone(), stream.clone());
-        self.read(move |reader| {
+        let page = self.read(move |reader| {
             let key = key.clone();
             async move { reader.stream(&key, from, direction, limit).await }
-        })
+        });
+        Box::pin(async move { page.await? })
     }
 
     fn read_all(
@@ -395,9 +407,11 @@ impl EventStore for PostgresStore {
         })
     }
 
-    /// This engine keeps everything.
     fn drop_events(&self, cuts: Vec<Cut>) -> BoxFuture<Result<Dropped, StoreError>> {
-        Box::pin(std::future::ready(check_cuts(&cuts).map(|()| Dropped::default())))
+        if let Err(invalid) = check_cuts(&cuts) {
+            return Box::pin(std::future::ready(Err(invalid)));
+        }
+        Box::pin(dropping::run(Arc::clone(&self.shared), cuts))
     }
 
     fn read_cursor(&self, reactor: &str) -> BoxFuture<Result<CursorState, StoreError>> {

@@ -203,6 +203,12 @@ impl Index {
         self.cursors.get(reactor).map_or_else(|| self.unknown(), |cursor| CursorState::clone(cursor))
     }
 
+    /// Where all reactors stand that were heard of.
+    #[cfg(feature = "postgres")]
+    pub(super) fn cursors(&self) -> Vec<(Box<str>, CursorState)> {
+        self.cursors.iter().map(|(name, cursor)| (name.clone(), CursorState::clone(cursor))).collect()
+    }
+
     /// How a reactor stands that was never heard of. In a new epoch it may have been, in the old one.
     fn unknown(&self) -> CursorState {
         let mode = if self.epoch.is_some() { Mode::Held } else { Mode::Running };

@@ -127,7 +127,8 @@ impl Group {
                     let result = sequencer.check_fence(update.fence.as_ref());
                     if result.is_ok() {
                         let steps = group.cursors.entry(update.reactor.clone()).or_insert_with(|| {
-                            let cursor = cursors.remove(&update.reactor).unwrap_or_default();
+                            let known = cursors.remove(&update.reactor);
+                            let cursor = known.unwrap_or_else(|| state.unknown_cursor());
                             Steps { cursor, ..Steps::default() }
                         });
                         steps.take(&update);

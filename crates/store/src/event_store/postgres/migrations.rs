@@ -10,7 +10,10 @@ use uuid::Uuid;
 use super::PostgresError;
 
 /// The files, in order; the first is number 1. One that was released is never changed.
-const MIGRATIONS: &[(&str, &str)] = &[("log", include_str!("migrations/0001_log.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("log", include_str!("migrations/0001_log.sql")),
+    ("dropping and moving", include_str!("migrations/0002_dropping_and_moving.sql")),
+];
 
 /// What the locks of this program are named by in the database, so that they meet no other's: `sillage`.
 const LOCKS: i64 = 0x73_69_6c_6c_61_67_65;
@@ -42,8 +45,42 @@ pub(super) async fn run(client: &Client, log_id: Uuid) -> Result<Uuid, PostgresE
     made
 }
 
-async fn make(client: &Client, log_id: Uuid) -> Result<Uuid, PostgresError> {
+/// Brings the tables to where this program has them, and makes no log.
+pub(super) async fn apply(client: &Client) -> Result<(), PostgresError> {
+    if is_current(client).await? {
+        return Ok(());
+    }
+    client.batch_execute("BEGIN").await?;
+    let applied = apply_missing(client).await;
+    client.batch_execute(if applied.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
+    applied
+}
+
+/// Makes sure that there is a log in tables of this program, and changes nothing.
+pub(super) async fn check(client: &Client) -> Result<(), PostgresError> {
+    if !is_current(client).await? {
+        return Err(PostgresError::NotCurrent);
+    }
+    known_log_id(client).await?.map(drop).ok_or(PostgresError::NotCurrent)
+}
+
+/// Waits until nobody else makes tables or a log, until the end of the transaction.
+pub(super) async fn take_turns(client: &Client) -> Result<(), PostgresError> {
     client.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCKS]).await?;
+    Ok(())
+}
+
+async fn make(client: &Client, log_id: Uuid) -> Result<Uuid, PostgresError> {
+    apply_missing(client).await?;
+    if client.query_opt("SELECT FROM sillage.move WHERE stage <> 'done'", &[]).await?.is_some() {
+        return Err(PostgresError::Moving);
+    }
+    client.execute("INSERT INTO sillage.log (log_id) VALUES ($1) ON CONFLICT DO NOTHING", &[&log_id]).await?;
+    known_log_id(client).await?.ok_or(PostgresError::NoLog)
+}
+
+async fn apply_missing(client: &Client) -> Result<(), PostgresError> {
+    take_turns(client).await?;
     client.batch_execute(RECORD).await?;
     let applied = applied(client).await?;
     for (number, (name, file)) in (1..).zip(MIGRATIONS).skip(applied) {
@@ -52,8 +89,7 @@ async fn make(client: &Client, log_id: Uuid) -> Result<Uuid, PostgresError> {
         client.execute(insert, &[&number, name, &checksum(name, file)]).await?;
         tracing::info!(number, name, "a migration was applied");
     }
-    client.execute("INSERT INTO sillage.log (log_id) VALUES ($1) ON CONFLICT DO NOTHING", &[&log_id]).await?;
-    known_log_id(client).await?.ok_or(PostgresError::NoLog)
+    Ok(())
 }
 
 async fn is_current(client: &Client) -> Result<bool, PostgresError> {
@@ -62,7 +98,7 @@ async fn is_current(client: &Client) -> Result<bool, PostgresError> {
     Ok(there.try_get(0)? && applied(client).await? == MIGRATIONS.len())
 }
 
-async fn known_log_id(client: &Client) -> Result<Option<Uuid>, PostgresError> {
+pub(super) async fn known_log_id(client: &Client) -> Result<Option<Uuid>, PostgresError> {
     let row = client.query_opt("SELECT log_id FROM sillage.log", &[]).await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use sillage_kernel::{Event, Filter, Position, Version};
+use sillage_kernel::{Event, Filter, Position, StreamName, Tenant, Version};
 use tokio_postgres::{Client, Row, Statement};
 
 use super::link::{Failed, Link};
 use super::rows::{self, STATE, State, column, columns};
 use crate::event_store::sequencer::StreamKey;
 use crate::event_store::{
-    CursorState, Direction, LedgerEntry, LedgerKey, LogPage, MAX_PAGE_BYTES, StreamPage, room,
+    CursorState, Direction, LedgerEntry, LedgerKey, LogPage, MAX_PAGE_BYTES, StoreError, StreamPage, room,
 };
 
 /// How many events one page has at most.
@@ -24,7 +24,7 @@ const LOG: &str = concat!(
         SELECT *, sum(octet_length(data) + octet_length(metadata))
             OVER (ORDER BY position ROWS UNBOUNDED PRECEDING) AS bytes
         FROM sillage.events
-        WHERE position > $1 AND position <= $2
+        WHERE position > $1 AND position <= $2 AND data IS NOT NULL
             AND ($3::text IS NULL OR split_part(stream, '-', 1) = $3
                 OR $7 AND starts_with(stream, '$baseline-' || $3 || '-'))
             AND NOT ($4 AND starts_with(stream, '$'))
@@ -47,7 +47,8 @@ macro_rules! stream {
             ) AS head
             LEFT JOIN (
                 SELECT * FROM (
-                    SELECT *, sum(octet_length(data) + octet_length(metadata)) OVER (ORDER BY version ",
+                    SELECT *, sum(coalesce(octet_length(data) + octet_length(metadata), 0))
+                        OVER (ORDER BY version ",
             $order,
             " ROWS UNBOUNDED PRECEDING) AS bytes
                     FROM sillage.events WHERE tenant = $1 AND stream = $2 AND version ",
@@ -61,6 +62,11 @@ macro_rules! stream {
         )
     };
 }
+
+const KEPT: &str = "
+    SELECT version FROM sillage.events
+    WHERE tenant = $1 AND stream = $2 AND version > $3 AND data IS NOT NULL
+    ORDER BY version LIMIT 1";
 
 const CURSOR: &str = "
     SELECT cursors.position, cursors.mode, parked.entry
@@ -158,7 +164,7 @@ impl Reader {
         from: Version,
         direction: Direction,
         limit: usize,
-    ) -> Result<StreamPage, Failed> {
+    ) -> Result<Result<StreamPage, StoreError>, Failed> {
         let statement = match direction {
             Direction::Forward => &self.forward,
             Direction::Backward => &self.backward,
@@ -170,21 +176,45 @@ impl Reader {
             .query(statement, &[&tenant.as_str(), &stream.as_str(), &from, &limit, &bytes])
             .await?;
         let Some(first) = found.first() else {
-            return Ok(StreamPage { events: Vec::new(), head: Version::ZERO });
+            return Ok(Ok(StreamPage { events: Vec::new(), head: Version::ZERO }));
         };
         let head = rows::version(first, 0)?;
-        let mut events: Vec<Arc<Event>> = Vec::with_capacity(found.len());
         // Where the page is empty there is one row, with the end of the stream alone.
         let is_event = |row: &&Row| !matches!(rows::get::<Option<i64>>(row, 1), Ok(None));
-        for row in found.iter().filter(is_event) {
-            let event = rows::event(events.last().map(|last| &**last), row, 1)?;
-            events.push(Arc::new(event));
+        let mut run: Vec<(Version, &Row)> = found
+            .iter()
+            .filter(is_event)
+            .map(|row| Ok((rows::version(row, 2)?, row)))
+            .collect::<Result<_, Failed>>()?;
+        run.sort_by_key(|(version, _)| *version);
+        if direction == Direction::Backward {
+            run.reverse();
         }
-        match direction {
-            Direction::Forward => events.sort_by_key(|event| event.version),
-            Direction::Backward => events.sort_by_key(|event| std::cmp::Reverse(event.version)),
+        let mut events: Vec<Arc<Event>> = Vec::with_capacity(run.len());
+        for (version, row) in run {
+            if !rows::is_dropped(row, 1)? {
+                let event = rows::event(events.last().map(|last| &**last), row, 1)?;
+                events.push(Arc::new(event));
+            } else if events.is_empty() {
+                let kept_from = self.kept_after(tenant, stream, version).await?.unwrap_or(head.next());
+                return Ok(Err(StoreError::Dropped { kept_from }));
+            } else {
+                break;
+            }
         }
-        Ok(StreamPage { events, head })
+        Ok(Ok(StreamPage { events, head }))
+    }
+
+    /// The first event of a stream behind one that has its contents.
+    async fn kept_after(
+        &self,
+        tenant: &Tenant,
+        stream: &StreamName,
+        version: Version,
+    ) -> Result<Option<Version>, Failed> {
+        let after = column(version.get());
+        let kept = self.client().query_opt(KEPT, &[&tenant.as_str(), &stream.as_str(), &after]).await?;
+        kept.map(|row| rows::version(&row, 0)).transpose()
     }
 
     pub(super) async fn look_up(&self, keys: &[LedgerKey]) -> Result<Vec<Option<LedgerEntry>>, Failed> {
@@ -199,7 +229,7 @@ impl Reader {
 
     pub(super) async fn cursor(&self, reactor: &str) -> Result<CursorState, Failed> {
         let found = self.client().query(&self.cursor, &[&reactor]).await?;
-        let Some(first) = found.first() else { return Ok(CursorState::default()) };
+        let Some(first) = found.first() else { return Ok(self.state().await?.unknown_cursor()) };
         let mut state = rows::cursor(first, 0)?;
         for row in &found {
             if let Some(entry) = rows::get::<Option<&str>>(row, 2)? {

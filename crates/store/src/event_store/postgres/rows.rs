@@ -15,7 +15,7 @@ use crate::event_store::{CursorState, LedgerEntry, LedgerKey, Mode, Parked};
 /// database, one for all nodes.
 pub(super) const STATE: &str = "
     SELECT log.log_id, coalesce(last.position, 0), coalesce(last.recorded_at, 0), log.forgotten_until,
-        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
+        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, log.renewed
     FROM sillage.log
     LEFT JOIN LATERAL (
         SELECT position, recorded_at FROM sillage.events ORDER BY position DESC LIMIT 1
@@ -44,6 +44,15 @@ pub(super) struct State {
     pub(super) recorded_at: Timestamp,
     pub(super) forgotten_until: Timestamp,
     pub(super) now: Timestamp,
+    /// Whether a reactor runs that was never heard of.
+    pub(super) unknown: Mode,
+}
+
+impl State {
+    /// How a reactor stands that was never heard of.
+    pub(super) fn unknown_cursor(&self) -> CursorState {
+        CursorState { mode: self.unknown, ..CursorState::default() }
+    }
 }
 
 /// A number of ours as a column. No log comes near the end of either.
@@ -71,6 +80,7 @@ pub(super) fn state(row: &Row) -> Result<State, Failed> {
         recorded_at: Timestamp::from_micros(get(row, 2)?),
         forgotten_until: Timestamp::from_micros(get(row, 3)?),
         now: Timestamp::from_micros(get(row, 4)?),
+        unknown: if get(row, 5)? { Mode::Held } else { Mode::Running },
     })
 }
 
@@ -84,14 +94,17 @@ pub(super) fn version(row: &Row, at: usize) -> Result<Version, Failed> {
 }
 
 /// The event of a row that begins with [`columns`] at `at`. Names that it has in common with the event before it are
-/// shared with that.
+/// shared with that. If its contents were dropped, they are empty.
 pub(super) fn event(before: Option<&Event>, row: &Row, at: usize) -> Result<Event, Failed> {
     let tenant: &str = get(row, at + 4)?;
     let stream: &str = get(row, at + 5)?;
     let event_type: &str = get(row, at + 6)?;
     let before_type = before.map(|before| &before.event_type).filter(|same| ***same == *event_type);
     let metadata_json = text(row, at + 8)?;
-    let metadata: Metadata = serde_json::from_str(metadata_json).map_err(malformed)?;
+    let metadata: Metadata = match is_dropped(row, at)? {
+        true => Metadata::default(),
+        false => serde_json::from_str(metadata_json).map_err(malformed)?,
+    };
     Ok(Event {
         position: Position::new(number(get(row, at)?)?),
         version: version(row, at + 1)?,
@@ -113,8 +126,13 @@ pub(super) fn event(before: Option<&Event>, row: &Row, at: usize) -> Result<Even
     })
 }
 
+/// Whether the contents of the event in such a row were dropped.
+pub(super) fn is_dropped(row: &Row, at: usize) -> Result<bool, Failed> {
+    Ok(get::<Option<&[u8]>>(row, at + 7)?.is_none())
+}
+
 fn text(row: &Row, at: usize) -> Result<&str, Failed> {
-    std::str::from_utf8(get(row, at)?).map_err(malformed)
+    std::str::from_utf8(get::<Option<&[u8]>>(row, at)?.unwrap_or_default()).map_err(malformed)
 }
 
 fn bytes<const N: usize>(row: &Row, at: usize) -> Result<[u8; N], Failed> {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::group::{Base, Group, LeaseRow, Steps, Wanted};
 use super::link::{Failed, Link};
 use super::rows::{self, STATE, State, column, get, malformed};
+use crate::event_store::codec::is_dropped;
 use crate::event_store::sequencer::{Head, StreamKey, StreamMap};
 use crate::event_store::{CursorState, Lease, LedgerEntry, LedgerKey};
 
@@ -143,7 +144,7 @@ impl Session {
         })
     }
 
-    fn client(&self) -> &Client {
+    pub(super) fn client(&self) -> &Client {
         self.link.client()
     }
 
@@ -177,10 +178,11 @@ impl Session {
     /// Writes a group and commits it. After an error it is not known whether it was kept.
     pub(super) async fn commit(&self, group: &Group, told_by: Uuid) -> Result<(), Failed> {
         let Group { id, now, position, events, ledger, leases, cursors, .. } = group;
+        let ledger: Vec<_> = ledger.iter().map(|(key, entry)| (key, entry, *now)).collect();
         tokio::try_join!(
             biased;
             self.add_events(events),
-            self.add_ledger(ledger, *now),
+            self.add_ledger(&ledger),
             self.set_leases(leases.values()),
             self.set_cursors(cursors),
             self.forget_skipped(cursors),
@@ -213,7 +215,7 @@ impl Session {
         Ok((state, get(&found, 0)?))
     }
 
-    async fn simple(&self, statement: &str) -> Result<(), Failed> {
+    pub(super) async fn simple(&self, statement: &str) -> Result<(), Failed> {
         Ok(self.client().batch_execute(statement).await?)
     }
 
@@ -267,7 +269,8 @@ impl Session {
         found.iter().map(|row| Ok((get::<&str>(row, 0)?.into(), rows::cursor(row, 1)?))).collect()
     }
 
-    async fn add_events(&self, events: &[Arc<Event>]) -> Result<(), Failed> {
+    /// What was dropped of them stays so.
+    pub(super) async fn add_events(&self, events: &[Arc<Event>]) -> Result<(), Failed> {
         if events.is_empty() {
             return Ok(());
         }
@@ -278,8 +281,8 @@ impl Session {
         let tenants = each(events, |event| event.tenant.as_str());
         let streams = each(events, |event| event.stream.as_str());
         let types = each(events, |event| &*event.event_type);
-        let data = each(events, |event| event.data.as_bytes());
-        let metadata = each(events, |event| event.metadata_json.as_bytes());
+        let data = each(events, |event| (!is_dropped(event)).then_some(event.data.as_bytes()));
+        let metadata = each(events, |event| (!is_dropped(event)).then_some(event.metadata_json.as_bytes()));
         let checksums = each(events, |event| &event.checksum.0[..]);
         self.client()
             .execute(
@@ -293,20 +296,24 @@ impl Session {
         Ok(())
     }
 
-    async fn add_ledger(&self, ledger: &[(LedgerKey, LedgerEntry)], now: Timestamp) -> Result<(), Failed> {
+    /// Each with when it was settled.
+    pub(super) async fn add_ledger(
+        &self,
+        ledger: &[(&LedgerKey, &LedgerEntry, Timestamp)],
+    ) -> Result<(), Failed> {
         if ledger.is_empty() {
             return Ok(());
         }
-        let positions = each(ledger, |(_, entry)| column(entry.receipt.position.get()));
+        let positions = each(ledger, |(_, entry, _)| column(entry.receipt.position.get()));
         // The clock that minted an id may be ahead: whatever is forgotten was minted before the moment that says so.
-        let young = |key: &LedgerKey| key.command_id.minted_at().map_or(now, |minted| minted.max(now));
-        let at = each(ledger, |(key, _)| young(key).as_micros());
-        let ids = each(ledger, |(key, _)| key.command_id.0);
-        let tenants = each(ledger, |(key, _)| key.tenant.as_str());
-        let principals = each(ledger, |(key, _)| key.principal.as_str());
-        let streams = each(ledger, |(_, entry)| entry.receipt.stream.as_str());
-        let contents = each(ledger, |(_, entry)| &entry.content.0[..]);
-        let outcome = |(_, entry): &(_, LedgerEntry)| {
+        let young = |key: &LedgerKey, at: Timestamp| key.command_id.minted_at().map_or(at, |it| it.max(at));
+        let at = each(ledger, |(key, _, at)| young(key, *at).as_micros());
+        let ids = each(ledger, |(key, ..)| key.command_id.0);
+        let tenants = each(ledger, |(key, ..)| key.tenant.as_str());
+        let principals = each(ledger, |(key, ..)| key.principal.as_str());
+        let streams = each(ledger, |(_, entry, _)| entry.receipt.stream.as_str());
+        let contents = each(ledger, |(_, entry, _)| &entry.content.0[..]);
+        let outcome = |(_, entry, _): &(_, &LedgerEntry, _)| {
             serde_json::to_string(&entry.receipt.outcome).expect("an outcome has only string keys")
         };
         let outcomes: Vec<String> = ledger.iter().map(outcome).collect();
@@ -319,7 +326,7 @@ impl Session {
         Ok(())
     }
 
-    async fn set_leases(&self, leases: impl Iterator<Item = &LeaseRow>) -> Result<(), Failed> {
+    pub(super) async fn set_leases(&self, leases: impl Iterator<Item = &LeaseRow>) -> Result<(), Failed> {
         let leases: Vec<&LeaseRow> = leases.collect();
         if leases.is_empty() {
             return Ok(());
@@ -332,7 +339,7 @@ impl Session {
         Ok(())
     }
 
-    async fn set_cursors(&self, cursors: &Cursors) -> Result<(), Failed> {
+    pub(super) async fn set_cursors(&self, cursors: &Cursors) -> Result<(), Failed> {
         if cursors.is_empty() {
             return Ok(());
         }
@@ -365,7 +372,7 @@ impl Session {
         Ok(())
     }
 
-    async fn park(&self, cursors: &Cursors) -> Result<(), Failed> {
+    pub(super) async fn park(&self, cursors: &Cursors) -> Result<(), Failed> {
         let parked = cursors.iter().flat_map(|(reactor, steps)| {
             steps.changes.values().flatten().map(move |parked| (&**reactor, parked))
         });
