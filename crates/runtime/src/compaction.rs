@@ -2,26 +2,27 @@
 //!
 //! Invariants: nothing is dropped before a baseline that is the state of its stream at its own position is durable, and
 //! was passed by every view and every reactor, with nothing parked before it; and the cursor that says up to where
-//! something may be missing is written before anything is.
+//! something may be missing is written before anything is. Where several nodes share a log, that cursor is written
+//! with the fence of a lease, which one of them has for a round.
 //!
 //! A stream gets a baseline whenever its version passes a multiple of [`EVENTS_FOR_A_BASELINE`]. So an event tells by
 //! its number alone that one is due, and nothing has to be counted. What may be dropped is found by following the
 //! baselines, in the order of the log.
 
+mod nodes;
 mod policy;
 mod worker;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use sillage_store::views::ViewReader;
 use sillage_store::{Dropped, EventStore, Snapshots};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+pub use self::nodes::{MAX_NODES, Neighbour, NoPlace, PLACE_TTL, SeenHere};
 pub use self::policy::{Keep, Policies, PolicyError};
 use self::worker::Worker;
-use crate::reactors::ReactorHandle;
 use crate::supervisor::Supervisor;
 
 /// After so many events a stream gets a baseline.
@@ -54,9 +55,9 @@ pub struct Compaction {
     /// What each category keeps.
     pub policies: Policies,
     /// Whoever must have seen what is dropped.
-    pub reactors: Vec<ReactorHandle>,
-    /// The same of the views.
-    pub views: ViewReader,
+    pub seen: SeenHere,
+    /// The others who share the log and must have seen it, too, if there may be others.
+    pub neighbour: Option<Arc<Neighbour>>,
 }
 
 /// The task that compacts, seen from outside. Cloning shares it; it ends with the last of them, or is ended.

@@ -19,7 +19,10 @@ pub mod tracing_context;
 
 pub use baselines::last_baseline;
 pub use bus::{BusOptions, CommandBus, DispatchError, ReceiptSink, Reply, Settled};
-pub use compaction::{Compacted, Compaction, CompactionError, Compactor, Keep, Policies, PolicyError};
+pub use compaction::{
+    Compacted, Compaction, CompactionError, Compactor, Keep, Neighbour, NoPlace, Policies, PolicyError,
+    SeenHere,
+};
 pub use deciders::{Command, ContentKey, Deciders, DecodeCommandError};
 pub use history::{HistoryError, StateAt};
 pub use projector::Projector;

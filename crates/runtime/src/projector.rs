@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sillage_kernel::Position;
-use sillage_store::views::Views;
-use sillage_store::{EventStore, Subscription};
+use sillage_store::views::{Views, may_lack_events};
+use sillage_store::{EventStore, StoreError, Subscription};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::reactors::MISSED;
 use crate::{Supervisor, station};
 
 /// How many events are folded into one transaction at most.
@@ -27,7 +28,8 @@ pub struct Projector {
 impl Projector {
     /// Starts on the current runtime. It ends when every view has stopped, or with [`Projector::stop`].
     pub fn start(store: Arc<dyn EventStore>, views: Views, supervisor: &Supervisor) -> Self {
-        Self { task: supervisor.spawn("projector", run(store, views)) }
+        let reports = supervisor.clone();
+        Self { task: supervisor.spawn("projector", run(store, views, reports)) }
     }
 
     /// Ends it. What is being folded is either kept whole or folded again.
@@ -38,16 +40,25 @@ impl Projector {
     }
 }
 
-async fn run(store: Arc<dyn EventStore>, mut views: Views) {
-    let filter = views.filter();
-    let mut subscription = Subscription::new(store, views.cursor().unwrap_or(Position::ZERO), filter);
+async fn run(store: Arc<dyn EventStore>, mut views: Views, supervisor: Supervisor) {
+    let (filter, covered) = (views.filter(), views.covered_to());
+    let after = views.cursor().unwrap_or(Position::ZERO);
+    let mut subscription = Subscription::new(Arc::clone(&store), after, filter);
     let mut begun = Instant::now();
     while views.cursor().is_some() {
         tokio::time::sleep_until(begun + MIN_INTERVAL).await;
-        let page = match subscription.next(PAGE).await {
-            Ok(page) => page,
+        let after = subscription.cursor();
+        let next = async {
+            let page = subscription.next(PAGE).await?;
+            Ok::<_, StoreError>((may_lack_events(store.as_ref(), after, covered, &page).await?, page))
+        };
+        let page = match next.await {
+            Ok((false, page)) => page,
+            // A view never sees a part of what was dropped; the next start takes the baselines for it.
+            Ok((true, _)) => return supervisor.report(MISSED),
             Err(error) => {
                 tracing::error!(%error, "the projector cannot read the log");
+                subscription.seek(after);
                 tokio::time::sleep(PAUSE_AFTER_ERROR).await;
                 continue;
             }

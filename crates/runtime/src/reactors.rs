@@ -25,7 +25,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use self::candidate::Candidate;
-use self::runner::{Keeping, Runner};
+use self::runner::{Ended, Keeping, Runner};
 use crate::Supervisor;
 
 /// How many events may be parked for one reactor; at that number it stops reading until somebody decides.
@@ -34,6 +34,8 @@ pub const MAX_PARKED: usize = 10_000;
 pub const MAX_RETRYING: usize = 1_000;
 /// How long a node that shares its log holds a reactor without saying that it is alive.
 pub const LEASE_TTL: Duration = Duration::from_secs(5);
+/// What the failure of a node is whose log has lost events before it has seen them.
+pub(crate) const MISSED: &str = "the node was away for so long that others have dropped what it has not seen";
 /// How many operator's commands wait for one reactor.
 const CONTROL_QUEUE: usize = 16;
 
@@ -137,6 +139,15 @@ pub enum ControlError {
 pub struct ReactorHandle {
     control: mpsc::Sender<Order>,
     status: watch::Receiver<ReactorStatus>,
+    kept: Kept,
+}
+
+/// Where it is kept how far a reactor has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    InTheLog,
+    /// By each node for itself.
+    InMemory,
 }
 
 /// An operator's command and whoever waits for it.
@@ -149,6 +160,11 @@ impl ReactorHandle {
     /// How it stands.
     pub fn status(&self) -> ReactorStatus {
         self.status.borrow().clone()
+    }
+
+    /// Whether its cursor is in the log; else this node keeps it for itself, and so does each of the others.
+    pub fn is_kept_in_the_log(&self) -> bool {
+        self.kept == Kept::InTheLog
     }
 
     /// Wakes whenever it stands elsewhere.
@@ -200,7 +216,9 @@ impl Reactors {
             parked: Vec::new(),
             last_error: None,
         });
-        let handle = ReactorHandle { control, status: status.subscribe() };
+        let is_own = nodes == Nodes::Several && !takes_turns;
+        let kept = if is_own { Kept::InMemory } else { Kept::InTheLog };
+        let handle = ReactorHandle { control, status: status.subscribe(), kept };
         let name = "runner of a reactor";
         let task = if takes_turns {
             let candidate = Arc::new(Candidate::new(store, reactor, retry, status));
@@ -212,8 +230,12 @@ impl Reactors {
                 Nodes::Several => Keeping::Memory(store.head()),
             };
             let mut runner = Runner::new(store, reactor, retry, keeping, status);
+            let supervisor = self.supervisor.clone();
             self.supervisor.spawn(name, async move {
-                runner::run(&mut runner, None, &mut orders, &Notify::new()).await;
+                let ended = runner::run(&mut runner, None, &mut orders, &Notify::new()).await;
+                if ended == Ended::Missed {
+                    supervisor.report(MISSED);
+                }
             })
         };
         self.tasks.push(task);

@@ -18,8 +18,8 @@ use sillage_gateway::tokens::{Keys, TokenError};
 use sillage_gateway::{Gateway, routes};
 use sillage_kernel::Reactor;
 use sillage_runtime::{
-    BusOptions, CommandBus, Compaction, Compactor, ContentKey, Keep, Policies, PolicyError, Projector,
-    Reactors, Retry, Supervisor,
+    BusOptions, CommandBus, Compaction, Compactor, ContentKey, Keep, Neighbour, NoPlace, Policies,
+    PolicyError, Projector, Reactors, Retry, SeenHere, Supervisor,
 };
 use sillage_store::event_store::journal::{JournalOptions, JournalStore, LogError, Progress};
 #[cfg(feature = "postgres")]
@@ -119,10 +119,9 @@ pub enum NodeError {
         /// What is wrong.
         source: Box<LogError>,
     },
-    /// A log that several nodes share keeps everything: leave `--keep` out.
-    #[cfg(feature = "postgres")]
-    #[error("a log in a database keeps all of its events: leave out `--keep`, and SILLAGE_KEEP")]
-    KeepsAll,
+    /// The log cannot be shared with those who have it.
+    #[error(transparent)]
+    Shared(#[from] NoPlace),
     /// What a category is to keep cannot be done: change `--keep`.
     #[error(transparent)]
     Keep(#[from] PolicyError),
@@ -186,8 +185,8 @@ pub struct Node {
     gateway: Arc<Gateway>,
     projector: Projector,
     reactors: Reactors,
-    /// What is simply ended: the sweep of the hub, and compaction.
-    chores: [JoinHandle<()>; 2],
+    /// What is simply ended: the sweep of the hub, compaction, and what tells other nodes of this one.
+    chores: Vec<JoinHandle<()>>,
     serving: JoinHandle<()>,
     stop: tokio::sync::watch::Sender<Stop>,
     held_folder: File,
@@ -208,6 +207,8 @@ impl Node {
         let deciders = systems::deciders(ContentKey(keys.content_key()));
         let policies = Policies::new(&deciders, &systems::views(), &config.keep)?;
         let store = Upcasting::over(stored, deciders.upcasters().clone());
+        // Before it is looked what is missing: from then on nothing is dropped that this node has not seen.
+        let neighbour = Neighbour::join(&store).await?;
         let snapshots = Arc::new(open_snapshots(&config)?);
         let views = open_views(&config, store.as_ref()).await?;
         let past = open_past(&config, &store)?;
@@ -236,9 +237,11 @@ impl Node {
             store: Arc::clone(&store),
             snapshots: Some(Arc::clone(&snapshots)),
             policies,
-            reactors: reactors.handles().to_vec(),
-            views: view_reader.clone(),
+            seen: SeenHere { reactors: reactors.handles().to_vec(), views: view_reader.clone() },
+            neighbour: neighbour.clone(),
         };
+        let telling = neighbour
+            .map(|neighbour| supervisor.spawn("sign of life", neighbour.tell(compaction.seen.clone())));
         let (compactor, compacting) = Compactor::start(compaction, &supervisor);
 
         let gateway = Arc::new(Gateway {
@@ -262,7 +265,7 @@ impl Node {
         });
         let (stop, stopped) = tokio::sync::watch::channel(Stop::NotYet);
         let (address, serving) = listen(config.listen, config.serving, Arc::clone(&gateway), stopped).await?;
-        let chores = [sweep, compacting];
+        let chores = [sweep, compacting].into_iter().chain(telling).collect();
         Ok(Self { address, gateway, projector, reactors, chores, serving, stop, held_folder })
     }
 
@@ -348,16 +351,12 @@ fn open_journal(config: &Config, log_id: u128) -> Result<Arc<dyn EventStore>, No
     Ok(Arc::new(store))
 }
 
-/// Nodes that share a log do not know how far the views of the others have come, so they drop nothing.
 #[cfg(feature = "postgres")]
 async fn open_database(
     config: &Config,
     database: &Database,
     log_id: u128,
 ) -> Result<Arc<dyn EventStore>, NodeError> {
-    if config.keep.iter().any(|(_, keep)| *keep != Keep::All) {
-        return Err(NodeError::KeepsAll);
-    }
     if config.data.join("journal").exists() {
         tracing::warn!("the log in the data folder is not used: it is another than that in the database");
     }

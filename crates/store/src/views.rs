@@ -16,7 +16,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use sillage_kernel::{Epoch, Event, Filter, FoldsBaselines, Position, View};
 use tokio::sync::watch;
 
-pub use self::baselines::{Baselines, BaselinesError, COMPACTED_TO};
+pub use self::baselines::{Baselines, BaselinesError, COMPACTED_TO, may_lack_events};
 pub use self::folding::Table;
 use self::folding::{FoldError, Folding, FoldingOf};
 pub use self::past::{MAX_PAST, PastError, PastView, PastViews};
@@ -177,6 +177,11 @@ impl Views {
     pub fn cursor(&self) -> Option<Position> {
         let moving = self.views.iter().filter(|view| view.status.stopped.is_none());
         moving.map(|view| view.status.position).min()
+    }
+
+    /// Up to where baselines stand for what is missing.
+    pub fn covered_to(&self) -> Position {
+        self.baselines.to()
     }
 
     /// What the views are built from, together.

@@ -12,8 +12,8 @@ use sillage_kernel::{
 use sillage_store::event_store::MAX_CUTS;
 use sillage_store::views::COMPACTED_TO;
 use sillage_store::{
-    Append, AppendError, CursorError, CursorUpdate, Cut, Direction, Entry, EventStore, Parked, StoreError,
-    clock,
+    Append, AppendError, CursorError, CursorUpdate, Cut, Direction, Entry, EventStore, Fence, Parked,
+    StoreError, clock,
 };
 
 use super::policy::Policy;
@@ -29,6 +29,9 @@ const PAGE: usize = 1_024;
 const BASELINES_PAGE: usize = 128;
 /// How long it leaves the log alone after a page, and after each baseline that it takes.
 const PAUSE: Duration = Duration::from_millis(5);
+/// The lease of whoever compacts a log that several nodes share, and how long a node that hangs keeps others from it.
+const LEASE: &str = "$compactor";
+const TURN: Duration = Duration::from_secs(10);
 /// How often it tries to take the baseline of a stream to which something is being appended. One that never rests gets
 /// its baseline when it passes the next multiple.
 const ATTEMPTS: usize = 16;
@@ -40,11 +43,13 @@ pub(super) struct Worker {
     ids: EventIds,
     /// Of each category up to where its baselines were used. The store is asked again after a start.
     asked: HashMap<&'static str, Position>,
+    /// What the cursors are written with while others may write them.
+    fence: Option<Fence>,
 }
 
 impl Worker {
     pub(super) fn new(compaction: Compaction) -> Self {
-        Self { compaction, ids: EventIds::new(), asked: HashMap::new() }
+        Self { compaction, ids: EventIds::new(), asked: HashMap::new(), fence: None }
     }
 
     fn store(&self) -> &Arc<dyn EventStore> {
@@ -61,16 +66,33 @@ impl Worker {
         worked.map(|()| done)
     }
 
+    /// Makes sure that no other node compacts; answers whether that is so.
+    async fn take_turn(&mut self) -> Result<Turn, StoreError> {
+        let Some(neighbour) = &self.compaction.neighbour else { return Ok(Turn::Ours) };
+        self.fence = neighbour.hold(LEASE, TURN).await?;
+        Ok(if self.fence.is_some() { Turn::Ours } else { Turn::Theirs })
+    }
+
     async fn work(&mut self, done: &mut Compacted) -> Result<(), CompactionError> {
+        if self.compaction.policies.0.is_empty() || self.take_turn().await? == Turn::Theirs {
+            return Ok(());
+        }
+        let worked = self.work_on(done).await;
+        if let Some(neighbour) = &self.compaction.neighbour {
+            // If it cannot be given back, it runs out.
+            drop(neighbour.hold(LEASE, Duration::ZERO).await);
+        }
+        worked
+    }
+
+    async fn work_on(&mut self, done: &mut Compacted) -> Result<(), CompactionError> {
         let Policies(policies) = self.compaction.policies.clone();
         for policy in policies.iter() {
             self.take_baselines(policy, done).await?;
             self.drop_events(policy, done).await?;
         }
-        if !policies.is_empty() {
-            // What an engine has left of what it was asked for before.
-            done.dropped += self.store().drop_events(Vec::new()).await?;
-        }
+        // What an engine has left of what it was asked for before.
+        done.dropped += self.store().drop_events(Vec::new()).await?;
         Ok(())
     }
 
@@ -193,6 +215,9 @@ impl Worker {
                 cuts.extend(self.cuts_of(event, policy.rules.as_ref()).await?);
             }
             if let Some(last) = usable.last().filter(|_| !cuts.is_empty()) {
+                if self.take_turn().await? == Turn::Theirs {
+                    return Ok(());
+                }
                 // Before anything is missing: whoever begins anew takes the baselines up to here.
                 let compacted_to = self.store().read_cursor(COMPACTED_TO).await?.position;
                 self.write_cursor(COMPACTED_TO, compacted_to.max(last.position)).await?;
@@ -247,9 +272,9 @@ impl Worker {
     }
 
     /// Up to where every reactor and every view has come for good, and nothing waits.
-    async fn seen_by_all(&self) -> Result<Position, StoreError> {
-        let mut seen = self.store().head();
-        for reactor in &self.compaction.reactors {
+    async fn seen_by_all(&self) -> Result<Position, CompactionError> {
+        let mut seen = self.compaction.seen.position(self.store().head());
+        for reactor in self.compaction.seen.reactors.iter().filter(|reactor| reactor.is_kept_in_the_log()) {
             let status = reactor.status();
             // What the status tells may be ahead of what a restart finds, or behind it after a rewind.
             let written = self.store().read_cursor(status.name).await?;
@@ -257,15 +282,25 @@ impl Worker {
             let waiting = waiting.map(|parked| parked.position.previous());
             seen = waiting.chain([seen, written.position, status.position]).min().unwrap_or_default();
         }
-        let views = self.compaction.views.statuses();
-        Ok(views.iter().map(|view| view.position).fold(seen, Position::min))
+        let others = match &self.compaction.neighbour {
+            Some(neighbour) => neighbour.seen_by_others().await?,
+            None => seen,
+        };
+        Ok(seen.min(others))
     }
 
     async fn write_cursor(&self, reactor: &str, position: Position) -> Result<(), CursorError> {
-        let update =
-            CursorUpdate { reactor: reactor.into(), position: Some(position), ..CursorUpdate::default() };
+        let (fence, position) = (self.fence.clone(), Some(position));
+        let update = CursorUpdate { reactor: reactor.into(), fence, position, ..CursorUpdate::default() };
         self.store().write_cursor(update).await
     }
+}
+
+/// Who may compact the log now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Ours,
+    Theirs,
 }
 
 /// Whether a baseline was taken.

@@ -67,7 +67,8 @@ impl Candidate {
             tracing::info!(reactor, token, ?ended, "the reactor no longer runs on this node");
             self.show_elsewhere().await;
             pause = match ended {
-                Ended::Abandoned => return,
+                // What it has not seen is not dropped: its cursor is in the log.
+                Ended::Abandoned | Ended::Missed => return,
                 // Whoever has asked for it comes first.
                 Ended::LetGo => PROLONG_EVERY,
                 Ended::Fenced => Duration::ZERO,

@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use sillage_kernel::{Event, Failed, Failure, Filter, Position, Reach, Reactor};
+use sillage_store::views::may_lack_events;
 use sillage_store::{
-    CursorError, CursorState, EventStore, Fence, Mode, Parked, ParkedBecause, StoreError, Subscription, clock,
+    CursorError, CursorState, EventStore, Fence, LogPage, Mode, Parked, ParkedBecause, StoreError,
+    Subscription, clock,
 };
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
@@ -57,7 +59,8 @@ pub(super) enum Keeping {
     Leased(Tenure),
     /// Another node, or nobody: the lease has passed on.
     Fenced,
-    /// This node for itself, in memory, from that position on: it does not outlive the process.
+    /// This node for itself, in memory, from that position on: it does not outlive the process. It has seen what is
+    /// before it, or need not have.
     Memory(Position),
 }
 
@@ -77,6 +80,8 @@ pub(super) enum Ended {
     LetGo,
     /// The lease has passed on.
     Fenced,
+    /// Events were dropped that it has not seen.
+    Missed,
 }
 
 /// What became of events that were handed over.
@@ -106,6 +111,7 @@ pub(super) async fn run(
         let retry =
             runner.waiting.next_due().filter(|_| runner.cursor.mode == Mode::Running && runner.holds());
         let retry_at = retry.as_ref().map(|(_, due)| *due);
+        let after = runner.subscription.cursor();
         tokio::select! {
             order = orders.recv() => {
                 let Some(order) = order else { return Ended::Abandoned };
@@ -125,6 +131,16 @@ pub(super) async fn run(
             () = std::future::ready(()), if may_act && !all_given => runner.react().await,
             page = runner.subscription.next(PAGE), if may_act && all_given => match page {
                 Ok(page) => {
+                    match runner.may_have_missed(after, &page).await {
+                        Ok(false) => {}
+                        Ok(true) => return Ended::Missed,
+                        Err(error) => {
+                            runner.trouble(&error);
+                            runner.subscription.seek(after);
+                            tokio::time::sleep(PAUSE_AFTER_ERROR).await;
+                            continue;
+                        }
+                    }
                     runner.fresh = page.events.into();
                     runner.react().await;
                 }
@@ -189,6 +205,14 @@ impl Runner {
         self.subscription.seek(self.cursor.position);
         self.show();
         Ok(())
+    }
+
+    /// Whether others may have dropped what is not on the page. A cursor that is in the log holds that up.
+    async fn may_have_missed(&self, after: Position, page: &LogPage) -> Result<bool, StoreError> {
+        match self.keeping {
+            Keeping::Memory(seen_to) => may_lack_events(self.store.as_ref(), after, seen_to, page).await,
+            Keeping::Alone | Keeping::Leased(_) | Keeping::Fenced => Ok(false),
+        }
     }
 
     /// Whether it is this node that acts. One that has hung finds out by its clock that another may be acting.
@@ -360,6 +384,10 @@ impl Runner {
                 let reached = self.position();
                 if position > reached {
                     return Err(ControlError::NotThereYet(reached));
+                }
+                if let Keeping::Memory(seen_to) = &mut self.keeping {
+                    // What was seen once may have been dropped since.
+                    *seen_to = reached.max(*seen_to);
                 }
                 let later: Vec<_> = self.cursor.parked.keys().copied().filter(|at| *at > position).collect();
                 later.into_iter().for_each(|position| self.unpark(position));

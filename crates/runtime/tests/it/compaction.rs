@@ -12,7 +12,7 @@ use sillage_runtime::compaction::EVENTS_FOR_A_BASELINE;
 use sillage_runtime::history::Fold;
 use sillage_runtime::{
     Compacted, Compaction, Compactor, Control, HistoryError, Keep, Policies, PolicyError, ReactorHandle,
-    Reactors, Retry, Supervisor, Until, last_baseline,
+    Reactors, Retry, SeenHere, Supervisor, Until, last_baseline,
 };
 use sillage_store::event_store::memory::MemoryStore;
 use sillage_store::event_store::upcasting::Upcasting;
@@ -94,8 +94,8 @@ impl Scene {
             store: Upcasting::over(store, deciders().upcasters().clone()),
             snapshots: None,
             policies: policies.unwrap(),
-            reactors: self.reactors.handles().to_vec(),
-            views: self.views.reader(),
+            seen: SeenHere { reactors: self.reactors.handles().to_vec(), views: self.views.reader() },
+            neighbour: None,
         };
         Compactor::start(compaction, &self.supervisor).0
     }

@@ -6,6 +6,8 @@ mod archive;
 mod compaction;
 mod connections;
 mod descriptions;
+#[cfg(feature = "postgres")]
+mod dropping;
 mod exports;
 mod failing_disk;
 mod http;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use sillage_kernel::ids::BASELINES;
 use sillage_kernel::{Baseline, DecodeError, Event, Filter, Position, StreamName, Tenant, Version};
 
-use crate::event_store::{EventStore, StoreError};
+use crate::event_store::{EventStore, LogPage, Nodes, StoreError};
 
 /// The cursor that says what compaction has dropped: whatever is missing, a baseline up to its position stands for it.
 pub const COMPACTED_TO: &str = "$compacted";
@@ -84,6 +84,22 @@ impl Baselines {
         let last = self.last.get(&(event.tenant.clone(), baseline.stream.clone()));
         Ok((last == Some(&baseline.version)).then_some(baseline))
     }
+}
+
+/// Whether events may be missing on a page of what comes after `after`, since another node had them dropped before it
+/// was read, and no baseline up to `covered` stands for them. Nothing is dropped before [`COMPACTED_TO`] says so, so it
+/// is asked after the page was read; and not at all for a page that has an event at each of its positions.
+pub async fn may_lack_events(
+    store: &dyn EventStore,
+    after: Position,
+    covered: Position,
+    LogPage { events, through }: &LogPage,
+) -> Result<bool, StoreError> {
+    let is_whole = events.len() as u64 == through.get().saturating_sub(after.get());
+    if is_whole || store.features().nodes == Nodes::One {
+        return Ok(false);
+    }
+    Ok(compacted_to(store).await? > after.max(covered))
 }
 
 /// Up to where baselines stand for what was dropped.
