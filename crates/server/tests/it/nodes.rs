@@ -12,7 +12,7 @@ use sillage_conformance::postgres::Server;
 use sillage_kernel::Position;
 use sillage_runtime::reactors::LEASE_TTL;
 use sillage_store::event_store::postgres::{PostgresOptions, PostgresStore};
-use sillage_store::{CursorError, CursorUpdate, EventStore, Fence, Lease};
+use sillage_store::{CursorError, CursorUpdate, EventStore, Fence, Lease, Mode};
 use tempfile::TempDir;
 use tokio_postgres::NoTls;
 use uuid::Uuid;
@@ -273,6 +273,38 @@ async fn a_data_folder_is_used_by_one_node_at_a_time() {
     assert!(!refused.status.success() && said.contains("another process uses it: stop that one"), "{said}");
     first.kill();
     drop(node(folder.path(), &database));
+}
+
+/// Given a new epoch, the log is another one to the nodes that run, which end. Started again they go on with it, and what
+/// reaches outside waits for an operator.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_epoch_ends_the_nodes_that_run() {
+    let server = Server::shared();
+    let (database, folders) = (server.create_database(), folders(2));
+    let nodes = [node(folders[0].path(), &database), node(folders[1].path(), &database)];
+    like_article(&nodes[0].client, 1).await;
+    let epoch = async |client: &Client| {
+        let subscribed = client.socket(&client.token("anna", &[])).await.subscribe("like-article-1").await;
+        subscribed["epoch"].as_str().unwrap().to_owned()
+    };
+    let old = epoch(&nodes[0].client).await;
+    let renewed =
+        Command::new(env!("CARGO_BIN_EXE_sillage")).args(["epoch", "new", "--store", &database]).output();
+    let renewed = renewed.unwrap();
+    let said = String::from_utf8(renewed.stdout).unwrap();
+    assert!(renewed.status.success() && said.contains(&old), "{said}");
+    for node in nodes {
+        assert!(!node.ended().await, "a node goes on with another log");
+    }
+    let third = Telling::start(folders[0].path(), &database);
+    assert!(said.contains(&epoch(&third.process.client).await));
+    third.says("a pause", |log| log["mode"] == "paused").await;
+    like_article(&third.process.client, 2).await;
+    third.order("resume").await;
+    let all = || std::future::ready((third.given().last() == Some(&2)).then_some(()));
+    until("what came since", all).await;
+    let store = PostgresStore::open(&database.parse().unwrap(), 1, PostgresOptions::default()).await.unwrap();
+    assert_eq!(store.read_cursor("never heard of").await.unwrap().mode, Mode::Held);
 }
 
 /// What a node prints and answers never has the password of its database in it, not even when it is refused.

@@ -10,6 +10,7 @@
 
 pub(crate) mod arriving;
 mod dropping;
+mod epoch;
 mod forgetting;
 mod group;
 mod link;
@@ -32,6 +33,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+pub use self::epoch::begin_epoch;
 pub use self::link::Database;
 use self::link::{Connector, Failed, Link};
 use self::pool::Pool;

@@ -21,7 +21,7 @@ use crate::event_store::{CursorState, Lease, LedgerEntry, LedgerKey};
 /// Where a writer tells the others that the log has grown: its position, and who has told.
 pub(super) const CHANNEL: &str = "sillage";
 
-const LOCK: &str = "SELECT 1 FROM sillage.log FOR UPDATE";
+pub(super) const LOCK: &str = "SELECT 1 FROM sillage.log FOR UPDATE";
 
 const HEADS: &str = "
     SELECT wanted.place, last.version, last.checksum
