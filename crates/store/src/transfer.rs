@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use sillage_kernel::{Event, Position, Timestamp};
+use sillage_kernel::{Epoch, Event, Position, Timestamp};
 
 use crate::event_store::journal::leaving::{Leaving, LeavingError};
 use crate::event_store::journal::{LeaseRecord, Progress};
@@ -74,7 +74,7 @@ pub enum TransferError {
     Destination(#[from] PostgresError),
     /// The database has a log: name another database.
     #[error("the database holds a log already, of the epoch {0}: name an empty one")]
-    Taken(String),
+    Taken(Epoch),
     /// Another log is being moved there: finish that, or empty the database.
     #[error(
         "another log is being moved into the database: go on with that one, or empty the database with \

@@ -209,6 +209,14 @@ async fn a_log_is_moved_whole_however_often_the_move_is_killed() {
     assert!(said(&refused).contains("a log is being moved into the database"), "{}", said(&refused));
     let moved = migrate(folder.path(), &database).output().unwrap();
     assert!(moved.status.success(), "{}", said(&moved));
+    // As if it had been killed when the journal had begun its new epoch, and the database did not know yet.
+    let (client, connection) = tokio_postgres::connect(&database, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("DELETE FROM sillage.log; UPDATE sillage.move SET stage = 'whole'").await.unwrap();
+    let refused = serve(folder.path()).env("SILLAGE_STORE", &database).output().unwrap();
+    assert!(said(&refused).contains("a log is being moved into the database"), "{}", said(&refused));
+    let finished = migrate(folder.path(), &database).output().unwrap();
+    assert!(finished.status.success(), "{}", said(&finished));
     let again = migrate(folder.path(), &database).output().unwrap();
     assert!(said(&again).contains("was moved into the database before"), "{}", said(&again));
 
@@ -265,9 +273,15 @@ async fn a_log_is_not_moved_where_it_does_not_fit() {
     let other = TempDir::new().unwrap();
     drop(JournalStore::open(&other.path().join("journal"), 77, JournalOptions::default()).unwrap());
     assert!(refused(other.path(), &begun).contains("another log is being moved"));
+    let (client, connection) = tokio_postgres::connect(&begun, NoTls).await.unwrap();
+    tokio::spawn(connection);
     // It has begun another epoch since, so that nobody can tell what it has lost.
     let renewed = run(&["epoch", "new", "--data"], folder.path());
     assert!(renewed.status.success(), "{}", said(&renewed));
     assert!(refused(folder.path(), &begun).contains("has begun another epoch"));
+    // And if all had been copied before: it was written after that, in the epoch that it had.
+    client.batch_execute("UPDATE sillage.move SET stage = 'whole', mark = ''").await.unwrap();
+    assert!(refused(folder.path(), &begun).contains("was used, or has begun"));
+    assert_eq!(client.query("SELECT FROM sillage.log", &[]).await.unwrap().len(), 0, "it was opened");
     assert!(fs::exists(folder.path().join("journal")).unwrap());
 }

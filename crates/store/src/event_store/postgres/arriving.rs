@@ -63,9 +63,12 @@ impl Arriving {
         migrations::apply(link.client()).await?;
         let found = find_or_begin(link.client(), origin).await?;
         let (stage, mark, epoch) = match found {
-            Found::Move { born, .. } if born != origin.born => return Err(TransferError::AnotherMove),
-            Found::Move { stage, mark, epoch, .. } => (stage, mark, epoch),
-            Found::Log(epoch) => return Err(TransferError::Taken(epoch.to_string())),
+            Found::Log(epoch) => return Err(TransferError::Taken(epoch)),
+            Found::Move { born, stage, mark, epoch } if born == origin.born => (stage, mark, epoch),
+            Found::Move { stage: Stage::Done, epoch, .. } => {
+                return Err(TransferError::Taken(Epoch::from_log_id(epoch)));
+            }
+            Found::Move { .. } => return Err(TransferError::AnotherMove),
         };
         let session = Session::new(link).await.map_err(PostgresError::from)?;
         Ok(Self { session, connector, stage, epoch, mark })
