@@ -59,7 +59,7 @@ impl Options {
 }
 
 /// How far a replay has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// The bytes of the log that lie behind it.
     pub done_bytes: u64,

@@ -57,7 +57,7 @@ pub(crate) enum Command {
     Restore(restore::Restore),
     /// Move old files of the log to another folder, from where they are read; the server must be stopped.
     Archive(archive::Archive),
-    /// Move the log from a data folder into a database; the server must be stopped.
+    /// Move the log from a data folder into a database, or back; the server must be stopped.
     #[cfg(feature = "postgres")]
     Migrate(migrate::Migrate),
     /// Change the identity of the log.

@@ -1,22 +1,25 @@
-//! Moves a whole log from the journal of a data folder into a database, as it stands: past the sequencer, with all of
-//! its numbers, ids, times and checksums, its ledger, cursors and leases, and what was dropped of it.
+//! Moves a whole log from the journal of a data folder into a database, or back, as it stands: past the sequencer, with
+//! all of its numbers, ids, times and checksums, its ledger, cursors and leases, and what was dropped of it.
 //!
 //! Invariant: at no moment can two logs be opened that have one epoch. Nobody opens the destination before all of it is
 //! there and was verified, and before that the source has begun a new epoch, in which it is another log. Whatever
 //! kills the move, it is run again and goes on; every piece is in the destination with the mark that says so.
 
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sillage_kernel::{Epoch, Event, Position, Timestamp};
 
 use crate::event_store::journal::leaving::{Leaving, LeavingError};
-use crate::event_store::journal::{LeaseRecord, Progress};
+use crate::event_store::journal::{self, LeaseRecord, LogError, Progress};
 use crate::event_store::postgres::arriving::{Arriving, Stage};
-use crate::event_store::postgres::{Database, PostgresError};
-use crate::event_store::{LedgerEntry, LedgerKey};
+use crate::event_store::postgres::{self, Database, PostgresError};
+use crate::event_store::{CursorState, LedgerEntry, LedgerKey};
 
 /// A part of a log that is taken in one step.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Piece {
     /// What happened. What was dropped has neither data nor metadata.
     pub(crate) events: Vec<Arc<Event>>,
@@ -30,6 +33,13 @@ pub struct Piece {
     pub(crate) mark: String,
     /// How much of the source that is.
     pub(crate) progress: Progress,
+}
+
+/// What a log has that is not in its order.
+pub(crate) struct Rest {
+    pub(crate) cursors: BTreeMap<Box<str>, CursorState>,
+    pub(crate) leases: Vec<LeaseRecord>,
+    pub(crate) forgotten_until: Timestamp,
 }
 
 /// What a log is known by.
@@ -90,6 +100,23 @@ pub enum TransferError {
          it: empty the database with `DROP SCHEMA sillage CASCADE`, and run this again"
     )]
     Changed,
+    /// There is a log in the folder: name another folder.
+    #[error("{} is there already: name another folder", .0.display())]
+    Exists(PathBuf),
+    /// What was copied before into the folder is not the beginning of this log: remove it.
+    #[error("{} holds another log, or more than this one: remove it, and run this again", .0.display())]
+    Other(PathBuf),
+    /// The file system refused.
+    #[error("cannot use {}: {source}", .path.display())]
+    Io {
+        /// Which folder.
+        path: PathBuf,
+        /// What it says.
+        source: io::Error,
+    },
+    /// The journal cannot be written or read.
+    #[error(transparent)]
+    Journal(#[from] LogError),
     /// What arrived does not agree with itself: look at the source with `sillage verify`.
     #[error("what is in the database has {defects} defects, first: {first}; nothing was opened")]
     Defects {
@@ -145,4 +172,62 @@ pub async fn migrate(
     }
     arriving.finish().await?;
     Ok(verified)
+}
+
+/// Moves the log of a database into the folder `to`, which must not be there. Nobody can write it meanwhile, and nodes that
+/// run end when it is done. `id` and `next` are random numbers: of the journal, and of the epoch that the source begins.
+///
+/// # Errors
+/// [`TransferError`].
+pub async fn migrate_back(
+    database: &Database,
+    to: &Path,
+    (id, next): (u128, u128),
+    mut on_progress: impl FnMut(Doing, Progress),
+) -> Result<Moved, TransferError> {
+    let io = |source| TransferError::Io { path: to.to_owned(), source };
+    if to.exists() {
+        return Err(TransferError::Exists(to.to_owned()));
+    }
+    let unfinished = to.with_extension("unfinished");
+    let mut source = postgres::leaving::Leaving::open(database).await?;
+    let mut arriving = journal::arriving::Arriving::open(&unfinished, id)?;
+    if arriving.retired_as() != Some(source.epoch()) {
+        let other = || TransferError::Other(unfinished.clone());
+        let (last, id) = arriving.last().unzip();
+        let found = source.seek(last.unwrap_or_default()).await?;
+        if !arriving.begin(&Epoch::from_log_id(source.epoch()))? || found != id {
+            return Err(other());
+        }
+        while let Some(piece) = source.next().await? {
+            on_progress(Doing::Copying, piece.progress);
+            arriving.take(piece)?;
+        }
+        arriving.settle_rest(source.rest().await?)?;
+        let verified = verify_journal(&unfinished, |progress| on_progress(Doing::Verifying, progress))?;
+        if verified.head != source.head() {
+            return Err(other());
+        }
+        journal::arriving::retire(&unfinished, next).map_err(io)?;
+        source.retire(next).await?;
+    } else {
+        drop(arriving);
+    }
+    let moved = verify_journal(&unfinished, |_| ())?;
+    journal::arriving::finish(&unfinished, to).map_err(io)?;
+    Ok(moved)
+}
+
+fn verify_journal(folder: &Path, on_progress: impl FnMut(Progress)) -> Result<Moved, TransferError> {
+    let (mut defects, mut first) = (0, None);
+    let note = |defect: journal::verify::Defect| {
+        defects += 1;
+        first.get_or_insert(defect.to_string());
+    };
+    let verified = journal::verify::verify(folder, note, on_progress)?;
+    if let Some(first) = first {
+        return Err(TransferError::Defects { defects, first });
+    }
+    let journal::verify::Verified { head, dropped, streams, commands, .. } = verified;
+    Ok(Moved { head, dropped, streams, commands })
 }

@@ -132,7 +132,7 @@ async fn assert_same(left: &dyn EventStore, right: &dyn EventStore, keys: &[Ledg
             (left.look_up(keys.to_vec()).await.unwrap(), right.look_up(keys.to_vec()).await.unwrap());
         assert!(was.iter().all(Option::is_some) && was == is, "the ledger is another");
     }
-    for reactor in ["mail", "relay", "never heard of"] {
+    for reactor in ["mail", "relay"] {
         assert_eq!(left.read_cursor(reactor).await.unwrap(), right.read_cursor(reactor).await.unwrap());
     }
     let [was, is] = [left, right].map(|store| store.acquire_lease("lease", "three", Duration::from_secs(9)));
@@ -249,6 +249,56 @@ async fn a_log_is_moved_whole_however_often_the_move_is_killed() {
         (status == 200 && likes["version"] == 2).then_some(likes)
     };
     assert_eq!(until("the next version", likes).await["count"], 0);
+}
+
+/// Back into a folder a log comes as whole, and whatever kills that, it goes on; a node that runs meanwhile ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_is_moved_back_whole() {
+    let (folder, back) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let store = open(folder.path());
+    let keys = fill(&store).await;
+    store.close().await;
+    let before = TempDir::new().unwrap();
+    copy(folder.path(), before.path());
+    let server = Server::shared();
+    let database = server.create_database();
+    let moved = migrate(folder.path(), &database).output().unwrap();
+    assert!(moved.status.success(), "{}", said(&moved));
+    let node = Process::listening(serve(folder.path()).env("SILLAGE_STORE", &database), folder.path());
+    let move_back = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sillage"));
+        command.args(["migrate", "--from", &database, "--to"]).arg(back.path());
+        command
+    };
+    let unfinished = back.path().join("journal.unfinished");
+    let (holder, connection) = tokio_postgres::connect(&database, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    holder
+        .batch_execute("BEGIN; SELECT FROM sillage.cursors WHERE reactor = 'relay' FOR UPDATE")
+        .await
+        .unwrap();
+    // At its beginning, and when all is there and only the epoch is to change.
+    for file in [unfinished.clone(), unfinished.join("retired")] {
+        let mut moving = move_back().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        until("a part of the move", || std::future::ready(file.exists().then_some(()))).await;
+        moving.kill().unwrap();
+        assert!(!moving.wait().unwrap().success(), "it was over before it was killed");
+    }
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    let done = move_back().output().unwrap();
+    assert!(done.status.success(), "{}", said(&done));
+    assert!(!node.ended().await, "a node goes on with another log");
+    assert!(said(&move_back().output().unwrap()).contains("is there already"));
+    // As if it had been killed when the epoch had changed, and the folder had not its name yet.
+    let epoch = holder.query_one("SELECT log_id FROM sillage.log", &[]).await.unwrap().get::<_, Uuid>(0);
+    fs::rename(back.path().join("journal"), &unfinished).unwrap();
+    fs::write(unfinished.join("retired"), epoch.simple().to_string()).unwrap();
+    let done = move_back().output().unwrap();
+    assert!(done.status.success(), "{}", said(&done));
+
+    assert_same(&open(before.path()), &open(back.path()), &keys).await;
+    let verified = run(&["verify", "--data"], back.path());
+    assert!(said(&verified).contains("as it was written"), "{}", said(&verified));
 }
 
 /// Nothing is moved while somebody writes the log, or on top of another log, or of half of one.

@@ -4,6 +4,8 @@
 //! ([`index`]) is derived from the log, and can be deleted: it is kept in files beside it, so that opening the log
 //! reads only its end, and in memory for that end.
 
+#[cfg(feature = "postgres")]
+pub(crate) mod arriving;
 pub mod backup;
 mod compaction;
 pub mod events;

@@ -13,6 +13,7 @@ mod dropping;
 mod epoch;
 mod forgetting;
 mod group;
+pub(crate) mod leaving;
 mod link;
 mod migrations;
 mod pool;

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use sillage_journal::{Batch, End, Error as LogError, Walk};
-use sillage_kernel::{Epoch, Position, Timestamp};
+use sillage_kernel::{Epoch, Position};
 use tokio::sync::mpsc;
 
 use super::walk::{LogWalk, Recorded};
@@ -97,7 +97,8 @@ impl Leaving {
         let total_bytes = walk.total_bytes()?;
         let (pieces, received) = mpsc::channel(AHEAD);
         tokio::task::spawn_blocking(move || {
-            let mut reading = Reading { piece: empty(), batches: 0, begun: walk.boundary().at, total_bytes };
+            let mut reading =
+                Reading { piece: Piece::default(), batches: 0, begun: walk.boundary().at, total_bytes };
             let end = walk.run(|batch| match reading.batch(&batch) {
                 Ok(None) => ControlFlow::Continue(()),
                 // Whoever no longer takes them does not want the rest either.
@@ -170,15 +171,8 @@ impl Reading {
             return Ok(None);
         }
         (self.batches, self.begun) = (0, end.at);
-        Ok(Some(std::mem::replace(&mut self.piece, empty())))
+        Ok(Some(std::mem::take(&mut self.piece)))
     }
-}
-
-fn empty() -> Piece {
-    let progress = Progress { done_bytes: 0, total_bytes: 0 };
-    let forgotten_until = Timestamp::from_micros(i64::MIN);
-    let (events, ledger, leases) = (Vec::new(), Vec::new(), Vec::new());
-    Piece { events, ledger, leases, forgotten_until, mark: String::new(), progress }
 }
 
 fn mark_of(Boundary { at, batches, checksum }: Boundary) -> String {

@@ -24,18 +24,19 @@ pub async fn begin_epoch(database: &Database, id: u128) -> Result<(Epoch, Epoch)
     let link = connector.connect_by(connector.deadline()).await?;
     check_server(&link).await?;
     migrations::check(link.client()).await?;
+    link.client().batch_execute("BEGIN").await?;
     let old = begin(link.client(), Uuid::from_u128(id)).await?;
+    link.client().batch_execute("COMMIT").await?;
     link.close().await;
     Ok((old, Epoch::from_log_id(id)))
 }
 
-async fn begin(client: &Client, id: Uuid) -> Result<Epoch, PostgresError> {
-    client.batch_execute("BEGIN").await?;
+/// Does it in a transaction that somebody else has begun and ends.
+pub(super) async fn begin(client: &Client, id: Uuid) -> Result<Epoch, PostgresError> {
     client.execute(LOCK, &[]).await?;
     let old = migrations::known_log_id(client).await?.ok_or(PostgresError::NoLog)?;
     client.execute(BEGIN_EPOCH, &[&id]).await?;
     client.execute(HOLD, &[]).await?;
     client.execute("SELECT pg_notify($1, 'epoch')", &[&CHANNEL]).await?;
-    client.batch_execute("COMMIT").await?;
     Ok(Epoch::from_log_id(old.as_u128()))
 }

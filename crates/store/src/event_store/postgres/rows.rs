@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sillage_kernel::{
-    Checksum, ContentHash, Event, EventId, Metadata, Position, Receipt, Timestamp, Version,
+    Checksum, CommandId, ContentHash, Event, EventId, Metadata, Position, Receipt, Timestamp, Version,
 };
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
@@ -164,6 +164,29 @@ pub(super) async fn ledger(
         Ok((place, LedgerEntry { content: ContentHash(bytes(row, 1)?), receipt }))
     };
     rows.iter().map(entry).collect()
+}
+
+/// What was settled and when, from a position, content, stream, outcome, moment, command, tenant and principal.
+pub(super) fn settled(row: &Row) -> Result<(LedgerKey, LedgerEntry, Timestamp), Failed> {
+    let command_id = CommandId(get(row, 5)?);
+    let receipt = Receipt {
+        stream: get::<&str>(row, 2)?.parse().map_err(malformed)?,
+        command_id,
+        outcome: serde_json::from_str(get(row, 3)?).map_err(malformed)?,
+        position: position(row, 0)?,
+    };
+    let (tenant, principal) = (get::<&str>(row, 6)?, get::<&str>(row, 7)?);
+    let key = LedgerKey {
+        tenant: tenant.parse().map_err(malformed)?,
+        principal: principal.parse().map_err(malformed)?,
+        command_id,
+    };
+    let entry = LedgerEntry { content: ContentHash(bytes(row, 1)?), receipt };
+    Ok((key, entry, Timestamp::from_micros(get(row, 4)?)))
+}
+
+pub(super) fn position(row: &Row, at: usize) -> Result<Position, Failed> {
+    Ok(Position::new(number(get(row, at)?)?))
 }
 
 /// The place of a row among what was asked for, which the database counts from 1.

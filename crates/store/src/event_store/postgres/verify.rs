@@ -13,9 +13,10 @@ use crate::event_store::journal::Progress;
 use crate::event_store::sequencer::{Head, StreamMap};
 
 /// How many events one page has at most.
-const PAGE_EVENTS: i64 = 8_192;
+pub(super) const PAGE_EVENTS: i64 = 8_192;
 
-const PAGE: &str = concat!(
+/// A page of the log with what was dropped of it.
+pub(super) const PAGE: &str = concat!(
     "SELECT ",
     columns!(),
     " FROM (
