@@ -27,16 +27,19 @@ const MOVES_WITHIN: Duration = LEASE_TTL.saturating_mul(2);
 fn folders(count: usize) -> Vec<TempDir> {
     let folders: Vec<TempDir> = std::iter::repeat_with(|| TempDir::new().unwrap()).take(count).collect();
     let [first, rest @ ..] = &folders[..] else { panic!("there is none") };
-    let made = Command::new(env!("CARGO_BIN_EXE_sillage"))
-        .args(["token", "--user", "anna", "--data"])
-        .arg(first.path())
-        .output()
-        .unwrap();
+    let made = token(&first.path().join("keys.json")).output().unwrap();
     assert!(made.status.success());
     for folder in rest {
         fs::copy(first.path().join("keys.json"), folder.path().join("keys.json")).unwrap();
     }
     folders
+}
+
+/// The command that makes a token for anna, with the keys of a file.
+fn token(keys: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sillage"));
+    command.args(["token", "--user", "anna", "--keys"]).arg(keys);
+    command
 }
 
 fn node(folder: &Path, database: &str) -> Process {
@@ -273,6 +276,41 @@ async fn a_data_folder_is_used_by_one_node_at_a_time() {
     assert!(!refused.status.success() && said.contains("another process uses it: stop that one"), "{said}");
     first.kill();
     drop(node(folder.path(), &database));
+}
+
+/// Nodes that start at the same time with a file of keys that is not there have the same keys, and a token that was made
+/// with it is taken by each. One with other keys is told what is wrong, and so is whoever makes a token with others.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_share_a_log_have_the_same_keys() {
+    let server = Server::shared();
+    let database = server.create_database();
+    let folders: [TempDir; 3] = std::array::from_fn(|_| TempDir::new().unwrap());
+    let keys = folders[0].path().join("shared.json");
+    let started = folders.each_ref().map(|folder| {
+        let mut command = serve(folder.path());
+        command.env("SILLAGE_STORE", &database).env("SILLAGE_KEYS", &keys);
+        let (folder, mut command) = (folder.path().to_owned(), command);
+        std::thread::spawn(move || Process::listening(&mut command, &folder))
+    });
+    let nodes = started.map(|node| node.join().unwrap());
+    let made = token(&keys).env("SILLAGE_STORE", &database).output().unwrap();
+    let anna = String::from_utf8(made.stdout).unwrap();
+    for node in &nodes {
+        let (status, answer) = node.client.get("/api/social/likes/article-1", anna.trim()).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+
+    let others = TempDir::new().unwrap();
+    let mut strange = serve(others.path());
+    strange.env("SILLAGE_STORE", &database);
+    let mut token = token(&others.path().join("keys.json"));
+    token.env("SILLAGE_STORE", &database);
+    for mut command in [token, strange] {
+        let refused = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let said = String::from_utf8([refused.stdout, refused.stderr].concat()).unwrap();
+        assert!(!refused.status.success(), "{said}");
+        assert!(said.contains("have other keys than those in") && said.contains("--keys"), "{said}");
+    }
 }
 
 /// Views of one node may not have seen what another would drop.
