@@ -203,8 +203,8 @@ pub struct Node {
     gateway: Arc<Gateway>,
     projector: Projector,
     reactors: Reactors,
-    /// What is simply ended: the sweep of the hub, compaction, and holding on to the keys.
-    chores: [JoinHandle<()>; 3],
+    /// What is simply ended: the sweep of the hub, hearing of other nodes, compaction, and holding on to the keys.
+    chores: [JoinHandle<()>; 4],
     serving: JoinHandle<()>,
     stop: tokio::sync::watch::Sender<Stop>,
     held_folder: File,
@@ -252,6 +252,7 @@ impl Node {
             reactors.start(Arc::clone(&store), reactor, config.retry);
         }
         let sweep = supervisor.spawn("sweep of the hub", hub::sweep(Arc::clone(&hub)));
+        let hearing = supervisor.spawn("receipts of other nodes", hub::hear(Arc::clone(&hub)));
         let compaction = Compaction {
             store: Arc::clone(&store),
             snapshots: Some(Arc::clone(&snapshots)),
@@ -282,7 +283,7 @@ impl Node {
         });
         let (stop, stopped) = tokio::sync::watch::channel(Stop::NotYet);
         let (address, serving) = listen(config.listen, config.serving, Arc::clone(&gateway), stopped).await?;
-        let chores = [sweep, compacting, keeping];
+        let chores = [sweep, hearing, compacting, keeping];
         Ok(Self { address, gateway, projector, reactors, chores, serving, stop, held_folder })
     }
 

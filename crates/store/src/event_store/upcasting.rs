@@ -8,6 +8,7 @@ use std::time::Duration;
 use sillage_kernel::{Epoch, Event, Filter, Position, StreamName, Tenant, Timestamp, Upcasters, Version};
 use tokio::sync::watch;
 
+use super::hints::Hints;
 use super::{
     Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Cut, Direction,
     Dropped, EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, StoreError, StreamPage,
@@ -53,6 +54,10 @@ impl EventStore for Upcasting {
 
     fn watermark(&self) -> watch::Receiver<Position> {
         self.stored.watermark()
+    }
+
+    fn hints(&self) -> Option<Arc<dyn Hints>> {
+        self.stored.hints()
     }
 
     fn failed(&self) -> BoxFuture<Arc<str>> {

@@ -7,6 +7,7 @@ use tokio_postgres::{Client, Row, Statement};
 
 use super::link::{Failed, Link};
 use super::rows::{self, STATE, State, column, columns};
+use super::telling::CHANNEL;
 use crate::event_store::sequencer::StreamKey;
 use crate::event_store::{
     CursorState, Direction, LedgerEntry, LedgerKey, LogPage, MAX_PAGE_BYTES, StreamPage, room,
@@ -67,7 +68,12 @@ const CURSOR: &str = "
     FROM sillage.cursors LEFT JOIN sillage.parked USING (reactor)
     WHERE reactor = $1";
 
-/// A connection that reads.
+/// Its commit waits for no disk: nothing is kept of it.
+const TELL: &str = "
+    SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, told)
+    FROM unnest($2::text[]) AS told";
+
+/// A connection that reads, and tells others what is not kept.
 pub(super) struct Reader {
     link: Link,
     state: Statement,
@@ -76,20 +82,22 @@ pub(super) struct Reader {
     backward: Statement,
     ledger: Statement,
     cursor: Statement,
+    tell: Statement,
 }
 
 impl Reader {
     pub(super) async fn new(link: Link) -> Result<Self, Failed> {
         let client = link.client();
-        let (state, log, forward, backward, ledger, cursor) = tokio::try_join!(
+        let (state, log, forward, backward, ledger, cursor, tell) = tokio::try_join!(
             client.prepare(STATE),
             client.prepare(LOG),
             client.prepare(stream!(">= $3", "")),
             client.prepare(stream!("<= $3", "DESC")),
             client.prepare(rows::LEDGER),
             client.prepare(CURSOR),
+            client.prepare(TELL),
         )?;
-        Ok(Self { link, state, log, forward, backward, ledger, cursor })
+        Ok(Self { link, state, log, forward, backward, ledger, cursor, tell })
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -195,6 +203,11 @@ impl Reader {
             }
         }
         Ok(entries)
+    }
+
+    pub(super) async fn tell(&self, told: &[String]) -> Result<(), Failed> {
+        self.client().execute(&self.tell, &[&CHANNEL, &told]).await?;
+        Ok(())
     }
 
     pub(super) async fn cursor(&self, reactor: &str) -> Result<CursorState, Failed> {

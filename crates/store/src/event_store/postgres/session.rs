@@ -14,11 +14,9 @@ use uuid::Uuid;
 use super::group::{Base, Group, LeaseRow, Steps, Wanted};
 use super::link::{Failed, Link};
 use super::rows::{self, STATE, State, column, get, malformed};
+use super::telling::{self, CHANNEL};
 use crate::event_store::sequencer::{Head, StreamKey, StreamMap};
 use crate::event_store::{CursorState, Lease, LedgerEntry, LedgerKey};
-
-/// Where a writer tells the others that the log has grown: its position, and who has told.
-pub(super) const CHANNEL: &str = "sillage";
 
 const LOCK: &str = "SELECT 1 FROM sillage.log FOR UPDATE";
 
@@ -187,7 +185,7 @@ impl Session {
             self.unpark(cursors),
             self.park(cursors),
             self.add_group(*id),
-            self.tell(events, format!("{position} {told_by}")),
+            self.tell(events, telling::grown(*position, told_by)),
             self.simple("COMMIT"),
         )?;
         Ok(())
