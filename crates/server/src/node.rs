@@ -54,6 +54,8 @@ pub enum Log {
 pub struct Config {
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// What others that share its log call it.
+    pub name: String,
     /// Where it keeps everything, but for a log that is elsewhere.
     pub data: PathBuf,
     /// Where the log is.
@@ -83,6 +85,7 @@ impl Config {
     pub fn new(listen: SocketAddr, data: PathBuf) -> Self {
         Self {
             listen,
+            name: format!("{}:{}", host(), listen.port()),
             data,
             log: Log::default(),
             keys: None,
@@ -101,6 +104,11 @@ impl Config {
     pub fn keys_file(&self) -> PathBuf {
         self.keys.clone().unwrap_or_else(|| self.data.join("keys.json"))
     }
+}
+
+/// What this machine is called.
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Why a node does not start.
@@ -246,7 +254,7 @@ impl Node {
         let ready_at = store.head();
         let projector = Projector::start(Arc::clone(&store), views, &supervisor);
 
-        let mut reactors = Reactors::watched_by(supervisor.clone());
+        let mut reactors = Reactors::new(supervisor.clone(), &config.name);
         let own: [Arc<dyn Reactor>; 2] = [Arc::clone(&hub) as _, Arc::new(LogDestination)];
         for reactor in own.into_iter().chain(config.reactors.iter().cloned()) {
             reactors.start(Arc::clone(&store), reactor, config.retry);

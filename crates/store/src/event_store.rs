@@ -142,6 +142,12 @@ pub trait EventStore: Send + Sync + 'static {
         ttl: Duration,
     ) -> BoxFuture<Result<Option<Lease>, StoreError>>;
 
+    /// Who holds a lease now, by the name that was given for it; nobody, once its time is up. An engine that is used by
+    /// one node alone need not know.
+    fn lease_holder(&self, _lease: &str) -> BoxFuture<Result<Option<Box<str>>, StoreError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// Takes nothing more, and returns once all that was queued is settled and nothing holds the log any
     /// more. What is asked of it later is answered `Unavailable`.
     fn close(&self) -> BoxFuture<()>;

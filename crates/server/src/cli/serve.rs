@@ -17,6 +17,9 @@ pub(crate) struct Serve {
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:4000", env = "SILLAGE_LISTEN")]
     listen: SocketAddr,
+    /// What operators see as the name of this node on others that share its log; its host and port, unless given.
+    #[arg(long, env = "SILLAGE_NAME")]
+    name: Option<String>,
     #[command(flatten)]
     stored: Stored,
     #[command(flatten)]
@@ -50,7 +53,7 @@ fn keep(text: &str) -> Result<(String, Keep), String> {
 const TRACES_PER_SECOND: u32 = 10;
 
 pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
-    let Serve { listen, stored, store, keys, accept_loss, keep, otlp, traces_per_second } = serve;
+    let Serve { listen, name, stored, store, keys, accept_loss, keep, otlp, traces_per_second } = serve;
     let (log, keys) = (store.log()?, keys.file());
     // An empty variable is one that is not set, as OpenTelemetry has it.
     let collector = otlp.as_deref().filter(|url| !url.is_empty());
@@ -60,6 +63,9 @@ pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
         let telemetry = telemetry::start(collector)?;
         let mut config =
             Config { traces_per_second, keep, log, keys, ..Config::new(listen, stored.data.data.clone()) };
+        if let Some(name) = name.filter(|name| !name.is_empty()) {
+            config.name = name;
+        }
         config.journal = stored.options();
         if accept_loss {
             config.journal.accept_loss = AcceptLoss::Yes;

@@ -57,6 +57,7 @@ impl Telling {
         let said = folder.join("said");
         let mut command = serve(folder);
         command.env("SILLAGE_STORE", database).env("SILLAGE_LOG", "error,sillage::outbox=debug");
+        command.arg("--name").arg(folder);
         command.env("NO_COLOR", "1").stderr(File::create(&said).unwrap());
         Self { process: Process::listening(&mut command, folder), said }
     }
@@ -88,8 +89,10 @@ impl Telling {
         self.says("the destination here", |log| log["elsewhere"].is_null()).await;
     }
 
-    async fn log_runs_elsewhere(&self) {
-        self.says("the destination elsewhere", |log| log["elsewhere"] == true).await;
+    async fn log_runs_on(&self, other: &Path) {
+        let name = other.to_str().unwrap();
+        self.says("the destination on the other node", |log| log["elsewhere"] == true && log["node"] == name)
+            .await;
     }
 
     async fn order(&self, order: &str) {
@@ -190,7 +193,7 @@ async fn a_destination_moves_from_a_node_that_hangs_and_is_never_served_by_two()
     };
     until("a node that has read on", has_read).await;
     holder.batch_execute("ROLLBACK").await.unwrap();
-    first.log_runs_elsewhere().await;
+    first.log_runs_on(folders[1].path()).await;
     for number in 7..=9 {
         like_article(client, number).await;
     }
@@ -219,7 +222,7 @@ async fn an_order_may_be_given_to_any_node() {
     first.says("a pause elsewhere", |log| log["mode"] == "paused" && log["elsewhere"] == true).await;
     first.order("resume").await;
     first.has_given([1]).await;
-    second.log_runs_elsewhere().await;
+    second.log_runs_on(folders[0].path()).await;
     assert_eq!(second.given(), [0; 0]);
 }
 
@@ -261,6 +264,23 @@ async fn what_is_sent_to_one_node_is_seen_on_all_and_they_outlive_each_other() {
     assert_eq!(like(&mut on_second, "LikeRemove").await["outcome"], "applied");
     for version in 1..=6 {
         assert_eq!(next_event(&mut on_again).await, version);
+    }
+}
+
+/// Whoever knows the position of what one node has answered finds it on all others that are asked for at least that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_node_has_answered_is_read_on_others_at_least_there() {
+    let server = Server::shared();
+    let (database, folders) = (server.create_database(), folders(2));
+    let (first, second) = (node(folders[0].path(), &database), node(folders[1].path(), &database));
+    let anna = first.client.token("anna", &[]);
+    let mut socket = first.client.socket(&anna).await;
+    for round in 0..20 {
+        let is_liked = round % 2 == 0;
+        let receipt = like(&mut socket, if is_liked { "LikeAdd" } else { "LikeRemove" }).await;
+        let path = format!("/api/social/likes/article-1?at_least={}", receipt["position"]);
+        let (status, likes) = second.client.get(&path, &anna).await;
+        assert_eq!((status, &likes["me"]), (200, &Value::from(is_liked)), "in round {round}: {likes}");
     }
 }
 

@@ -435,6 +435,14 @@ impl EventStore for PostgresStore {
         self.ask(|reply| Job::Lease(request, reply), Err(StoreError::Unavailable(GONE.into())))
     }
 
+    fn lease_holder(&self, lease: &str) -> BoxFuture<Result<Option<Box<str>>, StoreError>> {
+        let lease: Arc<str> = lease.into();
+        self.read(move |reader| {
+            let lease = Arc::clone(&lease);
+            async move { reader.lease_holder(&lease).await }
+        })
+    }
+
     fn close(&self) -> BoxFuture<()> {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.background.iter().for_each(JoinHandle::abort);

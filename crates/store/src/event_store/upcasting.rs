@@ -129,6 +129,10 @@ impl EventStore for Upcasting {
         self.stored.acquire_lease(lease, owner, ttl)
     }
 
+    fn lease_holder(&self, lease: &str) -> BoxFuture<Result<Option<Box<str>>, StoreError>> {
+        self.stored.lease_holder(lease)
+    }
+
     fn close(&self) -> BoxFuture<()> {
         self.stored.close()
     }

@@ -68,6 +68,10 @@ const CURSOR: &str = "
     FROM sillage.cursors LEFT JOIN sillage.parked USING (reactor)
     WHERE reactor = $1";
 
+const LEASE: &str = "
+    SELECT owner FROM sillage.leases
+    WHERE name = $1 AND until > (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+
 /// Its commit waits for no disk: nothing is kept of it.
 const TELL: &str = "
     SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, told)
@@ -82,22 +86,24 @@ pub(super) struct Reader {
     backward: Statement,
     ledger: Statement,
     cursor: Statement,
+    lease: Statement,
     tell: Statement,
 }
 
 impl Reader {
     pub(super) async fn new(link: Link) -> Result<Self, Failed> {
         let client = link.client();
-        let (state, log, forward, backward, ledger, cursor, tell) = tokio::try_join!(
+        let (state, log, forward, backward, ledger, cursor, lease, tell) = tokio::try_join!(
             client.prepare(STATE),
             client.prepare(LOG),
             client.prepare(stream!(">= $3", "")),
             client.prepare(stream!("<= $3", "DESC")),
             client.prepare(rows::LEDGER),
             client.prepare(CURSOR),
+            client.prepare(LEASE),
             client.prepare(TELL),
         )?;
-        Ok(Self { link, state, log, forward, backward, ledger, cursor, tell })
+        Ok(Self { link, state, log, forward, backward, ledger, cursor, lease, tell })
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -203,6 +209,11 @@ impl Reader {
             }
         }
         Ok(entries)
+    }
+
+    pub(super) async fn lease_holder(&self, lease: &str) -> Result<Option<Box<str>>, Failed> {
+        let found = self.client().query_opt(&self.lease, &[&lease]).await?;
+        found.map(|row| Ok(rows::get::<&str>(&row, 0)?.into())).transpose()
     }
 
     pub(super) async fn tell(&self, told: &[String]) -> Result<(), Failed> {
