@@ -21,7 +21,7 @@ const LEASE: &str = "keys";
 /// For how long after the last sign of a node with some keys none with others begins.
 pub const KEYS_TTL: Duration = Duration::from_secs(60);
 /// How often a node gives a sign.
-const PROLONG_EVERY: Duration = Duration::from_secs(20);
+const PROLONG_EVERY: Duration = Duration::from_secs(5);
 
 /// Makes sure that the nodes which share a log have these keys, and that those which start within [`KEYS_TTL`] have.
 ///

@@ -333,6 +333,19 @@ async fn nodes_that_share_a_log_have_the_same_keys() {
     }
 }
 
+/// A node whose keys are no longer those of the others, since it could not reach the log for long, ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_ends_when_others_have_taken_other_keys() {
+    let server = Server::shared();
+    let (folder, database) = (TempDir::new().unwrap(), server.create_database());
+    let node = node(folder.path(), &database);
+    let (operator, connection) = tokio_postgres::connect(&database, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let taken = "UPDATE sillage.leases SET owner = 'others', until = until + 3600000000 WHERE name = 'keys'";
+    assert_eq!(operator.execute(taken, &[]).await.unwrap(), 1);
+    assert!(!node.ended().await, "it says that all went well");
+}
+
 /// Views of one node may not have seen what another would drop.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_several_nodes_share_keeps_everything() {

@@ -72,10 +72,8 @@ const LEASE: &str = "
     SELECT owner FROM sillage.leases
     WHERE name = $1 AND until > (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
-/// Its commit waits for no disk: nothing is kept of it.
-const TELL: &str = "
-    SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, told)
-    FROM unnest($2::text[]) AS told";
+/// Its commit waits for no disk, since the transaction writes nothing.
+const TELL: &str = "SELECT pg_notify($1, told) FROM unnest($2::text[]) AS told";
 
 /// A connection that reads, and tells others what is not kept.
 pub(super) struct Reader {

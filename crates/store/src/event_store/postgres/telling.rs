@@ -1,7 +1,7 @@
 //! What nodes tell each other: that the log has grown, with the group that has made it grow, and hints, by themselves.
 //!
-//! Invariant: hints keep nobody waiting. They go out by a connection that reads, all that wait with one statement, and
-//! its commit waits for no disk, since every commit that tells something holds up all others that do.
+//! Invariant: hints keep nobody waiting. They go out by a connection that reads, all that wait with one statement, in a
+//! transaction that writes nothing: commits that tell something pass one by one, and such a one waits for no disk.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
