@@ -23,7 +23,7 @@ pub const KEYS_TTL: Duration = Duration::from_secs(60);
 /// How often a node gives a sign.
 const PROLONG_EVERY: Duration = Duration::from_secs(5);
 
-/// Makes sure that the nodes which share a log have these keys, and that those which start within [`KEYS_TTL`] have.
+/// Makes sure that the nodes which share a log have these keys, and none with others begins within [`KEYS_TTL`].
 ///
 /// # Errors
 /// [`NodeError::OtherKeys`] if they have others, [`NodeError::KeysUnknown`] if the log cannot be asked.
