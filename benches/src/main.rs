@@ -10,6 +10,7 @@
 
 mod journal;
 mod peer;
+mod queued;
 mod raw;
 mod sqlite;
 mod tephra;
@@ -45,6 +46,7 @@ fn main() {
             "raw file, zeroed ahead",
             Box::new(|folder, waiting, time| raw::measure(Space::Zeroed, folder, waiting, time)),
         ),
+        ("raw file behind a queue", Box::new(queued::measure)),
         ("Sillage's journal", Box::new(journal::measure)),
         ("SQLite, unique (stream, version)", Box::new(sqlite::measure)),
         ("tephra", Box::new(tephra::measure)),

@@ -124,6 +124,7 @@ macro_rules! event_store {
                 leases: one_of_many_gets_a_lease;
                 leases: a_lease_passes_on_when_its_time_is_up;
                 leases: a_prolonged_lease_is_held_for_longer;
+                leases: whoever_asks_is_told_who_holds_a_lease;
                 leases: whoever_holds_a_lease_may_write;
                 leases: whoever_has_lost_a_lease_may_not_write;
                 leases: a_lease_takes_no_position;

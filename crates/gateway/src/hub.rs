@@ -6,6 +6,7 @@
 //! nothing, and there is no seam between catching up and being live.
 
 mod connection;
+mod elsewhere;
 mod feed;
 mod follower;
 mod sweep;
@@ -21,9 +22,11 @@ use sillage_kernel::{
     Baseline, Epoch, Event, Filter, Reach, Reaction, Reactor, StreamName, Tenant, UserId, Version,
 };
 use sillage_runtime::{ReceiptSink, ReplayError, Settled, last_baseline, station};
+use sillage_store::event_store::hints::Hints;
 use sillage_store::{EventStore, StoreError};
 
 pub use self::connection::{Closing, Connection, MAX_DIRECT_BYTES, MAX_DIRECT_MESSAGES};
+pub use self::elsewhere::hear;
 use self::feed::{Feed, Frame};
 pub use self::follower::{Follower, MAX_FEEDS, Outgoing, Since};
 pub use self::sweep::{PING_AFTER, SILENCE_LIMIT, sweep};
@@ -43,6 +46,8 @@ type Principal = (Tenant, UserId);
 /// Everybody who is connected to this node.
 pub struct Hub {
     store: Arc<dyn EventStore>,
+    /// The way to the other nodes, if there may be any.
+    others: Option<Arc<dyn Hints>>,
     epoch: Epoch,
     directory: Arc<Directory>,
     feeds: Shards<HashMap<FeedKey, Arc<Feed>>>,
@@ -53,6 +58,13 @@ pub struct Hub {
     open: AtomicUsize,
     bounds: Bounds,
     frame_bytes: Arc<AtomicUsize>,
+}
+
+/// Whether somebody has connections to this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Connected {
+    Yes,
+    No,
 }
 
 /// One value for each shard of a key.
@@ -86,6 +98,7 @@ impl Hub {
     pub fn new(store: Arc<dyn EventStore>, directory: Arc<Directory>, bounds: Bounds) -> Arc<Self> {
         Arc::new(Self {
             epoch: store.epoch(),
+            others: store.hints(),
             store,
             directory,
             feeds: Shards::new(),
@@ -229,16 +242,27 @@ impl Reactor for Hub {
     }
 }
 
+impl Hub {
+    /// Gives a receipt to all connections of its sender.
+    fn give(&self, Settled { tenant, principal, receipt }: &Settled) -> Connected {
+        let key = (tenant.clone(), principal.clone());
+        let connections = self.by_principal.of(&key);
+        let Some(connections) = connections.get(&key) else { return Connected::No };
+        let message = serde_json::to_string(&ReceiptMessage::from(receipt))
+            .expect("a receipt has only string keys and no failing parts");
+        let message = Utf8Bytes::from(message);
+        connections.iter().for_each(|connection| connection.give_receipt(message.clone()));
+        Connected::Yes
+    }
+}
+
 impl ReceiptSink for Hub {
     fn deliver(&self, settled: &[Settled]) {
-        for Settled { tenant, principal, receipt } in settled {
-            let key = (tenant.clone(), principal.clone());
-            let connections = self.by_principal.of(&key);
-            let Some(connections) = connections.get(&key) else { continue };
-            let message = serde_json::to_string(&ReceiptMessage::from(receipt))
-                .expect("a receipt has only string keys and no failing parts");
-            let message = Utf8Bytes::from(message);
-            connections.iter().for_each(|connection| connection.give_receipt(message.clone()));
+        let given = settled.iter().map(|settled| (settled, self.give(settled)));
+        let Some(others) = &self.others else { return given.for_each(drop) };
+        let hints: Vec<_> = given.filter_map(|(settled, here)| elsewhere::hint(settled, here)).collect();
+        if !hints.is_empty() {
+            others.tell(hints);
         }
     }
 }

@@ -221,6 +221,12 @@ impl Keys {
         *self.content_key
     }
 
+    /// What tells these keys from those of another file, and tells nothing of them: a hash, fit for logs. Files that
+    /// differ in their signing keys alone, as while these are changed one by one, have the same.
+    pub fn fingerprint(&self) -> String {
+        key_file::fingerprint(&self.content_key)
+    }
+
     /// Signs a token. A username or a scope that [`Grant::check`] refuses is left out, so that a token never
     /// says more than it was meant to.
     pub fn issue(&self, grant: &Grant, now: Timestamp) -> String {

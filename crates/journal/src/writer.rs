@@ -45,6 +45,8 @@ pub(crate) struct Active {
 pub struct Writer {
     stager: Stager,
     flusher: Flusher,
+    /// A buffer that was used before.
+    spare: Group,
 }
 
 impl Writer {
@@ -59,7 +61,7 @@ impl Writer {
         let failures = 0;
         let flusher =
             Flusher { shared, segment, segment_bytes, allocated, boundary, health, failures, _lock: lock };
-        Self { stager: Stager::behind(&flusher), flusher }
+        Self { stager: Stager::behind(&flusher), flusher, spare: Group::default() }
     }
 
     /// The halves, for two threads. Nothing may be staged.
@@ -111,12 +113,12 @@ impl Writer {
     /// [`Error::BatchOpen`]: nothing was done. Else as [`Flusher::flush`].
     pub fn commit(&mut self) -> Result<(), Error> {
         self.flusher.check_health()?;
-        let group = self.stager.seal()?;
+        let group = self.stager.seal(std::mem::take(&mut self.spare))?;
         let result = self.flusher.flush(&group);
-        match &result {
-            Ok(()) => self.stager.reuse(group),
-            Err(_) => self.stager = Stager::behind(&self.flusher),
+        if result.is_err() {
+            self.stager = Stager::behind(&self.flusher);
         }
+        self.spare = group;
         result
     }
 
@@ -142,8 +144,6 @@ pub struct Stager {
     /// How many of its bytes belong to ended batches; the rest is the open one.
     ended: usize,
     open_records: u32,
-    /// A buffer that was used before.
-    spare: Option<Group>,
 }
 
 /// Batches that are to be written in one go, encoded.
@@ -185,7 +185,6 @@ impl Stager {
             group: Group::default(),
             ended: 0,
             open_records: 0,
-            spare: None,
         }
     }
 
@@ -258,15 +257,15 @@ impl Stager {
     }
 
     /// Takes all ended batches as one group, which the flusher must be given before any later one, and begins the next
-    /// behind it.
+    /// behind it, in the buffer of `next`, whose contents are forgotten.
     ///
     /// # Errors
     /// [`Error::BatchOpen`]: nothing was done.
-    pub fn seal(&mut self) -> Result<Group, Error> {
+    pub fn seal(&mut self, mut next: Group) -> Result<Group, Error> {
         if self.open_records > 0 {
             return Err(Error::BatchOpen);
         }
-        let next = self.spare.take().unwrap_or_default();
+        next.clear();
         let mut group = std::mem::replace(&mut self.group, next);
         (group.after, group.failures) = (self.batches, self.failures);
         if !group.bytes.is_empty() {
@@ -278,12 +277,6 @@ impl Stager {
         }
         self.ended = 0;
         Ok(group)
-    }
-
-    /// Takes back a group that was flushed, for the space that it has.
-    pub fn reuse(&mut self, mut group: Group) {
-        group.clear();
-        self.spare = Some(group);
     }
 
     /// Where a group goes that begins now.
@@ -434,6 +427,12 @@ impl fmt::Debug for Flusher {
             .field("boundary", &self.boundary)
             .field("health", &self.health)
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group").field("batches", &self.batches).finish_non_exhaustive()
     }
 }
 

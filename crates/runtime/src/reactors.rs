@@ -82,6 +82,8 @@ pub struct ReactorStatus {
     pub name: &'static str,
     /// Where it runs.
     pub runs: Runs,
+    /// What the other node is called that runs it, if one does.
+    pub node: Option<Arc<str>>,
     /// Everything up to here is confirmed, parked or skipped.
     pub position: Position,
     /// Whether it is to run.
@@ -186,15 +188,17 @@ impl ReactorHandle {
 #[derive(Default)]
 pub struct Reactors {
     supervisor: Supervisor,
+    /// What this node is called.
+    node: Arc<str>,
     handles: Vec<ReactorHandle>,
     tasks: Vec<JoinHandle<()>>,
     candidates: Vec<Arc<Candidate>>,
 }
 
 impl Reactors {
-    /// None yet; `supervisor` watches over those that come.
-    pub fn watched_by(supervisor: Supervisor) -> Self {
-        Self { supervisor, ..Self::default() }
+    /// None yet; `supervisor` watches over those that come, and other nodes see that they run on `node`.
+    pub fn new(supervisor: Supervisor, node: &str) -> Self {
+        Self { supervisor, node: node.into(), ..Self::default() }
     }
 
     /// Starts a reactor on the current runtime.
@@ -210,6 +214,7 @@ impl Reactors {
         let status = watch::Sender::new(ReactorStatus {
             name: reactor.name(),
             runs: if takes_turns { Runs::Elsewhere } else { Runs::Here },
+            node: None,
             position: Position::ZERO,
             mode: Mode::Running,
             retrying: 0,
@@ -221,7 +226,7 @@ impl Reactors {
         let handle = ReactorHandle { control, status: status.subscribe(), kept };
         let name = "runner of a reactor";
         let task = if takes_turns {
-            let candidate = Arc::new(Candidate::new(store, reactor, retry, status));
+            let candidate = Arc::new(Candidate::new(&self.node, store, reactor, retry, status));
             self.candidates.push(Arc::clone(&candidate));
             self.supervisor.spawn(name, async move { candidate.run(orders).await })
         } else {

@@ -26,12 +26,12 @@ use sillage_store::event_store::journal::{JournalOptions, JournalStore, LogError
 use sillage_store::event_store::postgres::{Database, PostgresError, PostgresOptions, PostgresStore};
 use sillage_store::event_store::upcasting::Upcasting;
 use sillage_store::views::{Baselines, BaselinesError, PastViews, Views, ViewsError};
-use sillage_store::{EventStore, Snapshots};
+use sillage_store::{EventStore, Snapshots, StoreError};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::adapters::log_destination::LogDestination;
-use crate::{studio, systems};
+use crate::{keys, studio, systems};
 
 /// How long a stop waits for open requests.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -54,10 +54,14 @@ pub enum Log {
 pub struct Config {
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// What others that share its log call it.
+    pub name: String,
     /// Where it keeps everything, but for a log that is elsewhere.
     pub data: PathBuf,
     /// Where the log is.
     pub log: Log,
+    /// The file of the keys, if it is not in the data folder.
+    pub keys: Option<PathBuf>,
     /// How a log in the data folder is opened.
     pub journal: JournalOptions,
     /// How many requests a second are traced at most.
@@ -81,8 +85,10 @@ impl Config {
     pub fn new(listen: SocketAddr, data: PathBuf) -> Self {
         Self {
             listen,
+            name: format!("{}:{}", host(), listen.port()),
             data,
             log: Log::default(),
+            keys: None,
             journal: JournalOptions::default(),
             traces_per_second: 0,
             serving: Serving::default(),
@@ -96,8 +102,13 @@ impl Config {
 
     /// The file of the keys.
     pub fn keys_file(&self) -> PathBuf {
-        self.data.join("keys.json")
+        self.keys.clone().unwrap_or_else(|| self.data.join("keys.json"))
     }
+}
+
+/// What this machine is called.
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Why a node does not start.
@@ -154,6 +165,20 @@ pub enum NodeError {
     /// The keys cannot be read or made.
     #[error(transparent)]
     Keys(#[from] TokenError),
+    /// Nodes that share the log have other keys than this one: give all of them the same file.
+    #[error(
+        "the nodes that use this log have other keys than those in {path} ({fingerprint}): name the file of the others \
+         with --keys, or SILLAGE_KEYS; if these are to be the new ones, stop all others and wait a minute"
+    )]
+    OtherKeys {
+        /// Of the keys of this node.
+        path: PathBuf,
+        /// Which these are.
+        fingerprint: String,
+    },
+    /// It cannot be asked which keys the nodes have that share the log: look at the log.
+    #[error("the log cannot be asked for its keys: {0}")]
+    KeysUnknown(StoreError),
     /// The address is taken, or not of this machine: choose another with `--listen`.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -185,7 +210,8 @@ pub struct Node {
     gateway: Arc<Gateway>,
     projector: Projector,
     reactors: Reactors,
-    /// What is simply ended: the sweep of the hub, compaction, and what tells other nodes of this one.
+    /// What is simply ended: the sweep of the hub, hearing of other nodes and telling them of this one, compaction, and
+    /// holding on to the keys.
     chores: Vec<JoinHandle<()>>,
     serving: JoinHandle<()>,
     stop: tokio::sync::watch::Sender<Stop>,
@@ -204,6 +230,8 @@ impl Node {
         let stored = open_log(&config).await?;
         let held_folder = hold_folder(&config)?;
         let keys = Arc::new(Keys::open(&config.keys_file())?);
+        tracing::info!(file = %config.keys_file().display(), fingerprint = keys.fingerprint(), "the keys were read");
+        keys::hold(stored.as_ref(), &keys, &config.keys_file()).await?;
         let deciders = systems::deciders(ContentKey(keys.content_key()));
         let policies = Policies::new(&deciders, &systems::views(), &config.keep)?;
         let store = Upcasting::over(stored, deciders.upcasters().clone());
@@ -216,6 +244,7 @@ impl Node {
         let hub = Hub::new(Arc::clone(&store), Arc::clone(&directory), config.bounds);
         let supervisor = Supervisor::default();
         watch_the_log(&supervisor, store.as_ref());
+        let keeping = keys::keep(&store, &keys, &config.keys_file(), &supervisor);
         let bus_options = BusOptions {
             snapshots: Some(Arc::clone(&snapshots)),
             supervisor: supervisor.clone(),
@@ -227,12 +256,13 @@ impl Node {
         let ready_at = store.head();
         let projector = Projector::start(Arc::clone(&store), views, &supervisor);
 
-        let mut reactors = Reactors::watched_by(supervisor.clone());
+        let mut reactors = Reactors::new(supervisor.clone(), &config.name);
         let own: [Arc<dyn Reactor>; 2] = [Arc::clone(&hub) as _, Arc::new(LogDestination)];
         for reactor in own.into_iter().chain(config.reactors.iter().cloned()) {
             reactors.start(Arc::clone(&store), reactor, config.retry);
         }
         let sweep = supervisor.spawn("sweep of the hub", hub::sweep(Arc::clone(&hub)));
+        let hearing = supervisor.spawn("receipts of other nodes", hub::hear(Arc::clone(&hub)));
         let compaction = Compaction {
             store: Arc::clone(&store),
             snapshots: Some(Arc::clone(&snapshots)),
@@ -265,7 +295,7 @@ impl Node {
         });
         let (stop, stopped) = tokio::sync::watch::channel(Stop::NotYet);
         let (address, serving) = listen(config.listen, config.serving, Arc::clone(&gateway), stopped).await?;
-        let chores = [sweep, compacting].into_iter().chain(telling).collect();
+        let chores = [sweep, hearing, compacting, keeping].into_iter().chain(telling).collect();
         Ok(Self { address, gateway, projector, reactors, chores, serving, stop, held_folder })
     }
 
@@ -325,21 +355,27 @@ fn hold_folder(config: &Config) -> Result<File, NodeError> {
 async fn open_log(config: &Config) -> Result<Arc<dyn EventStore>, NodeError> {
     let folder = |source| NodeError::Folder { path: config.data.clone(), source };
     std::fs::create_dir_all(&config.data).map_err(folder)?;
-    let log_id = uuid::Uuid::new_v4().as_u128();
     let store = match &config.log {
-        Log::Journal => open_journal(config, log_id)?,
+        Log::Journal => open_journal(config)?,
         #[cfg(feature = "postgres")]
-        Log::Postgres(database) => open_database(config, database, log_id).await?,
+        Log::Postgres(database) => {
+            if config.data.join("journal").exists() {
+                tracing::warn!(
+                    "the log in the data folder is not used: it is another than that in the database"
+                );
+            }
+            open_database(database).await?
+        }
         Log::Open(log) => Arc::clone(log),
     };
     tracing::info!(engine = store.features().engine, head = %store.head(), "the log is open");
     Ok(store)
 }
 
-fn open_journal(config: &Config, log_id: u128) -> Result<Arc<dyn EventStore>, NodeError> {
+fn open_journal(config: &Config) -> Result<Arc<dyn EventStore>, NodeError> {
     let path = config.data.join("journal");
     let options = JournalOptions { progress: Some(tell_progress), ..config.journal.clone() };
-    let (store, recovered) = JournalStore::open(&path, log_id, options)
+    let (store, recovered) = JournalStore::open(&path, new_log_id(), options)
         .map_err(|source| NodeError::Log { path, source: Box::new(source) })?;
     if let Some(lost) = recovered.lost {
         tracing::error!(at = %lost.at, reason = %lost.reason, bytes = recovered.cut_bytes,
@@ -351,18 +387,16 @@ fn open_journal(config: &Config, log_id: u128) -> Result<Arc<dyn EventStore>, No
     Ok(Arc::new(store))
 }
 
+/// The log in a database; it is made if there is none.
 #[cfg(feature = "postgres")]
-async fn open_database(
-    config: &Config,
-    database: &Database,
-    log_id: u128,
-) -> Result<Arc<dyn EventStore>, NodeError> {
-    if config.data.join("journal").exists() {
-        tracing::warn!("the log in the data folder is not used: it is another than that in the database");
-    }
-    let opened = PostgresStore::open(database, log_id, PostgresOptions::default()).await;
+pub async fn open_database(database: &Database) -> Result<Arc<dyn EventStore>, NodeError> {
+    let opened = PostgresStore::open(database, new_log_id(), PostgresOptions::default()).await;
     let failed = |source| NodeError::Database { database: database.to_string(), source: Box::new(source) };
     Ok(Arc::new(opened.map_err(failed)?))
+}
+
+fn new_log_id() -> u128 {
+    uuid::Uuid::new_v4().as_u128()
 }
 
 fn tell_progress(Progress { done_bytes, total_bytes }: Progress) {

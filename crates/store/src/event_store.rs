@@ -8,6 +8,7 @@
 //! * The contents of an event go only when somebody cuts its stream, and then reading it is an error, never silence.
 
 pub mod codec;
+pub mod hints;
 pub mod journal;
 pub mod ledger;
 pub mod memory;
@@ -18,6 +19,7 @@ mod sequencer;
 mod tail;
 pub mod upcasting;
 
+use self::hints::Hints;
 pub(crate) use sequencer::{Head, StreamMap, check_limits};
 
 use std::collections::BTreeMap;
@@ -67,6 +69,11 @@ pub trait EventStore: Send + Sync + 'static {
 
     /// Wakes when the watermark moves. A hint, never data: one wake-up may stand for many moves.
     fn watermark(&self) -> watch::Receiver<Position>;
+
+    /// The way to the other nodes that use the log; none where there can be no other.
+    fn hints(&self) -> Option<Arc<dyn Hints>> {
+        None
+    }
 
     /// Resolves, with the reason, once the engine has failed for good: nothing can be written any more until
     /// it is opened again. Never, while it may still recover by itself.
@@ -134,6 +141,12 @@ pub trait EventStore: Send + Sync + 'static {
         owner: &str,
         ttl: Duration,
     ) -> BoxFuture<Result<Option<Lease>, StoreError>>;
+
+    /// Who holds a lease now, by the name that was given for it; nobody, once its time is up. An engine that is used by
+    /// one node alone need not know.
+    fn lease_holder(&self, _lease: &str) -> BoxFuture<Result<Option<Box<str>>, StoreError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 
     /// Takes nothing more, and returns once all that was queued is settled and nothing holds the log any
     /// more. What is asked of it later is answered `Unavailable`.

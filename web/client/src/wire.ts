@@ -531,6 +531,10 @@ export interface Destination {
   mode: Mode;
   name: string;
   /**
+   * What that node is called: its `--name`, else its host and port. Left out while none runs it.
+   */
+  node?: string | null;
+  /**
    * How many events wait for an operator.
    */
   parked: number;

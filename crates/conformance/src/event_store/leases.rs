@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sillage_kernel::{Expected, Position, Version};
 use sillage_store::{
-    Append, AppendError, CursorError, CursorState, CursorUpdate, EventStore, Fence, Lease, Verdict,
+    Append, AppendError, CursorError, CursorState, CursorUpdate, EventStore, Fence, Lease, Nodes, Verdict,
 };
 use tokio::task::JoinSet;
 
@@ -85,6 +85,21 @@ pub async fn a_prolonged_lease_is_held_for_longer(fixture: impl Fixture) {
     eventually("the first time is up", async || (prolonged.elapsed() > 2 * SHORT).then_some(())).await;
     assert_eq!(acquire(store, "one", "bert", LONG).await, None);
     assert_eq!(acquire(store, "one", "anna", LONG).await, held);
+}
+
+/// It is told who holds a lease, as long as somebody does, where that may be another node.
+pub async fn whoever_asks_is_told_who_holds_a_lease(fixture: impl Fixture) {
+    let store = &*fixture.store();
+    let holder = async || store.lease_holder("one").await.unwrap();
+    assert_eq!(holder().await, None);
+    acquire(store, "one", "anna", SHORT).await.unwrap();
+    take_over(store, "one", "bert", LONG).await;
+    assert_eq!(acquire(store, "one", "anna", LONG).await, None);
+    if store.features().nodes == Nodes::Several {
+        assert_eq!(holder().await.as_deref(), Some("bert"));
+    }
+    acquire(store, "one", "bert", Duration::ZERO).await.unwrap();
+    eventually("nobody holds it", async || holder().await.is_none().then_some(())).await;
 }
 
 /// A write that rests on a lease is taken from its holder, before and after it was prolonged.

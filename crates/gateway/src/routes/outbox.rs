@@ -54,6 +54,10 @@ pub(super) struct Destination {
     #[schema(required = false)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     elsewhere: bool,
+    /// What that node is called: its `--name`, else its host and port. Left out while none runs it.
+    #[schema(value_type = Option<String>, examples("app-2:4000"))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<Arc<str>>,
     /// The last thing that went wrong.
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,10 +108,10 @@ impl Delivery {
 
 impl From<&ReactorStatus> for Destination {
     fn from(status: &ReactorStatus) -> Self {
-        let ReactorStatus { name, runs, position, mode, retrying, parked: _, last_error } = status;
-        let (parked, last_error) = (status.waiting(), last_error.clone());
-        let elsewhere = *runs == Runs::Elsewhere;
-        Self { name, position: *position, mode: *mode, retrying: *retrying, parked, elsewhere, last_error }
+        let ReactorStatus { name, runs, node, position, mode, retrying, parked: _, last_error } = status;
+        let (parked, node, last_error) = (status.waiting(), node.clone(), last_error.clone());
+        let (elsewhere, retrying) = (*runs == Runs::Elsewhere, *retrying);
+        Self { name, position: *position, mode: *mode, retrying, parked, elsewhere, node, last_error }
     }
 }
 

@@ -23,7 +23,7 @@ use crate::session::Operator;
 /// Lists the destinations of the log.
 ///
 /// Where several nodes share a log, `sockets` is each node's own; any other runs on one of them at a time, and the others
-/// say `elsewhere` of it.
+/// say `elsewhere` of it, and what the node is called that runs it.
 #[utoipa::path(get, path = "/api/reactors", tag = "operation", operation_id = "reactors",
     responses((status = 200, description = "How each stands.", body = Vec<Destination>), OperatorProblems))]
 pub(super) async fn list(

@@ -29,8 +29,10 @@ const VERSION: u32 = 1;
 const MAX_FILE_BYTES: usize = 16 * 1_024;
 /// The most signing keys of the file.
 const MAX_SIGNING_KEYS: usize = 16;
-/// How many bytes of the hash of the public key its name has.
+/// How many bytes of the hash of the public key its name has, and of the hash of the content key its fingerprint.
 const KID_BYTES: usize = 8;
+/// What is hashed before the content key, so that no other hash of it is the same.
+const FINGERPRINT_OF: &[u8] = b"sillage keys";
 
 /// What the file holds.
 pub(super) struct Secrets {
@@ -142,9 +144,17 @@ fn key_pair(seed: &Secret) -> Result<KeyPair, &'static str> {
     let pair = Ed25519KeyPair::from_seed_unchecked(&*seed.0).map_err(|_| "cannot be used")?;
     let pkcs8 = pair.to_pkcs8().map_err(|_| "cannot be converted")?;
     let public = pair.public_key().as_ref().to_vec();
-    let hash = digest(&SHA256, &public);
-    let kid = URL_SAFE_NO_PAD.encode(hash.as_ref().get(..KID_BYTES).unwrap_or_default());
+    let kid = short_hash(&public);
     Ok(KeyPair { kid, pkcs8: Zeroizing::new(pkcs8.as_ref().to_vec()), public })
+}
+
+/// What tells a content key from others. It is random, so its hash tells nothing else.
+pub(super) fn fingerprint(content_key: &[u8; 32]) -> String {
+    short_hash(&Zeroizing::new([FINGERPRINT_OF, content_key].concat()))
+}
+
+fn short_hash(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(digest(&SHA256, bytes).as_ref().get(..KID_BYTES).unwrap_or_default())
 }
 
 fn failure(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> TokenError {

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join;
 use sillage_kernel::Reactor;
 use sillage_store::event_store::BoxFuture;
 use sillage_store::{CursorError, CursorState, CursorUpdate, EventStore, Fence, Lease, StoreError};
@@ -33,7 +34,7 @@ pub(super) struct Candidate {
     lease: Box<str>,
     /// A cursor that others move to ask the holder of the lease to let go.
     calls: Box<str>,
-    /// Which node this is, and which of its lives.
+    /// What this node is called, and which of its lives it is.
     owner: Box<str>,
 }
 
@@ -46,6 +47,7 @@ struct Held {
 
 impl Candidate {
     pub(super) fn new(
+        node: &str,
         store: Arc<dyn EventStore>,
         reactor: Arc<dyn Reactor>,
         retry: Retry,
@@ -53,7 +55,7 @@ impl Candidate {
     ) -> Self {
         let name = reactor.name();
         let (lease, calls) = (format!("reactor-{name}").into(), format!("$calls-{name}").into());
-        let owner = Uuid::new_v4().to_string().into();
+        let owner = format!("{node} {}", Uuid::new_v4()).into();
         Self { store, reactor, retry, status, lease, calls, owner }
     }
 
@@ -194,19 +196,32 @@ impl Candidate {
         }
     }
 
-    /// Shows what the cursor says, which another node writes.
+    /// Shows what the cursor says, which another node writes, and what that one is called.
     async fn show_elsewhere(&self) {
-        let CursorState { position, mode, parked } = match self.store.read_cursor(self.reactor.name()).await {
-            Ok(cursor) => cursor,
+        let read =
+            try_join(self.store.read_cursor(self.reactor.name()), self.store.lease_holder(&self.lease));
+        let (CursorState { position, mode, parked }, holder) = match read.await {
+            Ok(read) => read,
             Err(error) => {
-                self.status.send_modify(|status| status.runs = Runs::Elsewhere);
+                self.status.send_modify(|status| (status.runs, status.node) = (Runs::Elsewhere, None));
                 return self.trouble(&error);
             }
         };
+        // What follows the last space is which of its lives it is.
+        let node = holder.and_then(|holder| Some(holder.rsplit_once(' ')?.0.into()));
         let parked = parked.into_values().collect();
         let (name, runs) = (self.reactor.name(), Runs::Elsewhere);
         let (retrying, last_error) = (0, None);
-        self.status.send_replace(ReactorStatus { name, runs, position, mode, retrying, parked, last_error });
+        self.status.send_replace(ReactorStatus {
+            name,
+            runs,
+            node,
+            position,
+            mode,
+            retrying,
+            parked,
+            last_error,
+        });
     }
 
     fn trouble(&self, error: &dyn std::error::Error) {

@@ -515,6 +515,7 @@ impl Runner {
         self.status.send_replace(ReactorStatus {
             name: self.reactor.name(),
             runs: Runs::Here,
+            node: None,
             position: self.position(),
             mode: self.cursor.mode,
             retrying: self.waiting.len(),

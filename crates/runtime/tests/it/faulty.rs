@@ -269,6 +269,10 @@ impl EventStore for FaultyStore {
         })
     }
 
+    fn lease_holder(&self, lease: &str) -> BoxFuture<Result<Option<Box<str>>, StoreError>> {
+        self.inner.lease_holder(lease)
+    }
+
     fn close(&self) -> BoxFuture<()> {
         self.inner.close()
     }

@@ -7,7 +7,7 @@ use sillage_kernel::{
     Event, EventId, Expected, Filter, Metadata, NewEvent, Position, Reach, Reaction, Reactor,
 };
 use sillage_runtime::reactors::{Control, LEASE_TTL};
-use sillage_runtime::{ReactorHandle, ReactorStatus, Reactors, Retry, Runs};
+use sillage_runtime::{ReactorHandle, ReactorStatus, Reactors, Retry, Runs, Supervisor};
 use sillage_store::event_store::memory::MemoryStore;
 use sillage_store::{Append, CursorState, Entry, EventStore, Mode};
 use uuid::Uuid;
@@ -58,10 +58,14 @@ struct Node {
 
 impl Node {
     fn on(log: &MemoryStore, reach: Reach) -> Self {
+        Self::named("", log, reach)
+    }
+
+    fn named(name: &str, log: &MemoryStore, reach: Reach) -> Self {
         let store = FaultyStore::over(log.clone());
         store.is_shared();
         let witness = Arc::new(Witness { seen: Mutex::default(), reach });
-        let mut reactors = Reactors::default();
+        let mut reactors = Reactors::new(Supervisor::default(), name);
         let handle = reactors.start(Arc::new(store.clone()), Arc::clone(&witness) as _, Retry::default());
         Self { store, witness, reactors, handle }
     }
@@ -109,15 +113,16 @@ async fn cursor_at(log: &MemoryStore, position: u64) -> CursorState {
 #[tokio::test]
 async fn one_node_runs_a_reactor_and_hands_it_over_when_it_stops() {
     let log = MemoryStore::new(1);
-    let first = Node::on(&log, Reach::Outside);
+    let first = Node::named("the first", &log, Reach::Outside);
     first.runs(Runs::Here).await;
-    let second = Node::on(&log, Reach::Outside);
+    let second = Node::named("the second", &log, Reach::Outside);
     append(&log).await;
     append(&log).await;
     first.reaches(2).await;
     cursor_at(&log, 2).await;
     let told = second.until("the cursor", |status| status.position == Position::new(2)).await;
     assert_eq!((told.runs, second.witness.seen()), (Runs::Elsewhere, vec![]));
+    assert_eq!((told.node.as_deref(), first.handle.status().node), (Some("the first"), None));
     let stopped = Instant::now();
     first.reactors.stop().await;
     append(&log).await;

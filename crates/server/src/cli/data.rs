@@ -1,8 +1,10 @@
 //! Which data folder a command is about, and where the rest of its log is.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
+use sillage_server::Log;
 use sillage_store::event_store::journal::{Folders, JournalOptions, LogError, RealDisk};
 #[cfg(feature = "postgres")]
 use sillage_store::event_store::postgres::Database;
@@ -27,6 +29,50 @@ impl Data {
         let folder = self.data.display();
         Err(format!("there is no log in {folder}: name the data folder of the server with --data").into())
     }
+}
+
+/// Where the keys are, an argument of those who sign with them.
+#[derive(Args)]
+pub(crate) struct Keys {
+    /// The file of the signing keys, made if it is not there; unless given, `keys.json` in the data folder. Nodes that
+    /// share a log must have the same.
+    #[arg(long, env = "SILLAGE_KEYS", value_name = "FILE")]
+    keys: Option<OsString>,
+}
+
+impl Keys {
+    /// The file, if one was named.
+    pub(crate) fn file(self) -> Option<PathBuf> {
+        // An empty variable is one that is not set.
+        self.keys.filter(|file| !file.is_empty()).map(PathBuf::from)
+    }
+}
+
+/// Where the log is if it is not in the data folder, an argument of those who can use one that is elsewhere.
+#[derive(Args)]
+pub(crate) struct Store {
+    /// Where the log is, if it is not in the data folder: a PostgreSQL database, as
+    /// postgres://user:password@host:5432/name. Give the variable rather than the argument, which others on this
+    /// machine can see.
+    #[arg(long, value_name = "URL", env = "SILLAGE_STORE", hide_env_values = true)]
+    store: Option<String>,
+}
+
+impl Store {
+    /// The log that it names. What is wrong with the address is said without repeating it, since it may hold a password.
+    pub(crate) fn log(&self) -> Result<Log, Failure> {
+        self.store.as_deref().filter(|url| !url.is_empty()).map_or(Ok(Log::Journal), log_at)
+    }
+}
+
+#[cfg(feature = "postgres")]
+fn log_at(url: &str) -> Result<Log, Failure> {
+    Ok(Log::Postgres(Box::new(database_at(url)?)))
+}
+
+#[cfg(not(feature = "postgres"))]
+fn log_at(_: &str) -> Result<Log, Failure> {
+    Err("this program was built without the feature `postgres`".into())
 }
 
 /// The data folder and the archive, arguments of all commands that open or read a log.

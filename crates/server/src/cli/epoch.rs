@@ -1,14 +1,14 @@
 //! `sillage epoch new`: lets the log begin a new epoch, so that whoever knows another log notices.
 
 use clap::{Args, Subcommand};
+#[cfg(feature = "postgres")]
+use sillage_server::Log;
 use sillage_store::event_store::journal::LogError;
 use sillage_store::event_store::journal::backup::begin_epoch;
 use uuid::Uuid;
 
 use super::Failure;
-use super::data::Stored;
-#[cfg(feature = "postgres")]
-use super::data::database_at;
+use super::data::{Store, Stored};
 
 #[derive(Args)]
 pub(crate) struct Epoch {
@@ -23,36 +23,29 @@ enum Command {
     New {
         #[command(flatten)]
         stored: Stored,
-        /// The database that the log is in, if it is not in the data folder: postgres://user:password@host:5432/name.
-        #[cfg(feature = "postgres")]
-        #[arg(long, value_name = "URL", env = "SILLAGE_STORE", hide_env_values = true)]
-        store: Option<String>,
+        #[command(flatten)]
+        store: Store,
     },
 }
 
 pub(crate) fn run(Epoch { command }: Epoch) -> Result<(), Failure> {
     let id = Uuid::new_v4().as_u128();
-    #[cfg(feature = "postgres")]
-    if let Command::New { store: Some(url), .. } = &command
-        && !url.is_empty()
-    {
-        let database = database_at(url)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (old, new) =
-            runtime.block_on(sillage_store::event_store::postgres::begin_epoch(&database, id))?;
-        println!("The epoch is {new} from now on, and was {old}. Nodes that run end: start them again.");
-        return tell_what_follows();
-    }
-    let Command::New { stored, .. } = command;
-    let (old, new) = begin_epoch(stored.whole()?, id).map_err(|error| match error {
-        LogError::Locked => "the server is running: stop it first".into(),
-        error => Failure::from(error),
-    })?;
+    let Command::New { stored, store } = command;
+    let (old, new) = match store.log()? {
+        #[cfg(feature = "postgres")]
+        Log::Postgres(database) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let begun = sillage_store::event_store::postgres::begin_epoch(&database, id);
+            let epochs = runtime.block_on(begun)?;
+            println!("Nodes that run end now: start them again.");
+            epochs
+        }
+        _ => begin_epoch(stored.whole()?, id).map_err(|error| match error {
+            LogError::Locked => "the server is running: stop it first".into(),
+            error => Failure::from(error),
+        })?,
+    };
     println!("The epoch is {new} from now on, and was {old}.");
-    tell_what_follows()
-}
-
-fn tell_what_follows() -> Result<(), Failure> {
     println!("Views are built anew at the next start, and clients begin anew when they come back.");
     println!("{}", what_is_paused());
     Ok(())

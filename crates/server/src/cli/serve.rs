@@ -6,35 +6,29 @@ use std::net::SocketAddr;
 use clap::Args;
 use sillage_runtime::Keep;
 use sillage_server::node::asked_to_stop;
-use sillage_server::{Config, Log, Node, telemetry};
+use sillage_server::{Config, Node, telemetry};
 use sillage_store::event_store::journal::AcceptLoss;
 
 use super::Failure;
-use super::data::Stored;
-#[cfg(feature = "postgres")]
-use super::data::database_at;
+use super::data::{Keys, Store, Stored};
 
 #[derive(Args)]
 pub(crate) struct Serve {
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:4000", env = "SILLAGE_LISTEN")]
     listen: SocketAddr,
+    /// What operators see as the name of this node on others that share its log; its host and port, unless given.
+    #[arg(long, env = "SILLAGE_NAME")]
+    name: Option<String>,
     #[command(flatten)]
     stored: Stored,
-    /// Where the log is, if it is not in the data folder: a PostgreSQL database, as
-    /// postgres://user:password@host:5432/name. Give the variable rather than the argument, which others on this
-    /// machine can see.
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "SILLAGE_STORE",
-        hide_env_values = true,
-        conflicts_with = "accept_loss"
-    )]
-    store: Option<String>,
+    #[command(flatten)]
+    store: Store,
+    #[command(flatten)]
+    keys: Keys,
     /// If the log in the data folder is damaged, cut it where the damage begins; what is cut off stays in files that end in `.lost`.
     /// Acknowledged events are lost. Restore a backup if there is one.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "store")]
     accept_loss: bool,
     /// What a category keeps of its events: `like=all`, `like=30d` for what is younger than 30 days, or `like=baseline`
     /// for what comes after the last saved state. May be repeated; a category that is not named keeps all.
@@ -59,8 +53,8 @@ fn keep(text: &str) -> Result<(String, Keep), String> {
 const TRACES_PER_SECOND: u32 = 10;
 
 pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
-    let Serve { listen, stored, store, accept_loss, keep, otlp, traces_per_second } = serve;
-    let log = store.as_deref().filter(|url| !url.is_empty()).map_or(Ok(Log::Journal), log_at)?;
+    let Serve { listen, name, stored, store, keys, accept_loss, keep, otlp, traces_per_second } = serve;
+    let (log, keys) = (store.log()?, keys.file());
     // An empty variable is one that is not set, as OpenTelemetry has it.
     let collector = otlp.as_deref().filter(|url| !url.is_empty());
     let traces_per_second = traces_per_second.unwrap_or(collector.map_or(0, |_| TRACES_PER_SECOND));
@@ -68,7 +62,10 @@ pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
     runtime.block_on(async {
         let telemetry = telemetry::start(collector)?;
         let mut config =
-            Config { traces_per_second, keep, log, ..Config::new(listen, stored.data.data.clone()) };
+            Config { traces_per_second, keep, log, keys, ..Config::new(listen, stored.data.data.clone()) };
+        if let Some(name) = name.filter(|name| !name.is_empty()) {
+            config.name = name;
+        }
         config.journal = stored.options();
         if accept_loss {
             config.journal.accept_loss = AcceptLoss::Yes;
@@ -86,15 +83,4 @@ pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
         telemetry.stop().await;
         failure.map_or(Ok(()), |failure| Err(format!("{failure}; start it again").into()))
     })
-}
-
-/// The log at an address.
-#[cfg(feature = "postgres")]
-fn log_at(url: &str) -> Result<Log, Failure> {
-    Ok(Log::Postgres(Box::new(database_at(url)?)))
-}
-
-#[cfg(not(feature = "postgres"))]
-fn log_at(_: &str) -> Result<Log, Failure> {
-    Err("this program was built without the feature `postgres`".into())
 }

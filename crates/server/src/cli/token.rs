@@ -1,16 +1,18 @@
-//! `sillage token`: a token for a user, signed with the keys of a data folder.
+//! `sillage token`: a token for a user, signed with the keys of the nodes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::Args;
-use sillage_gateway::tokens::{Allowance, Grant, Keys};
+use sillage_gateway::tokens::{self, Allowance, Grant};
 use sillage_kernel::{Tenant, UserId};
 use sillage_server::Config;
+#[cfg(feature = "postgres")]
+use sillage_server::{Log, keys, node};
 use sillage_store::clock;
 
 use super::Failure;
-use super::data::Data;
+use super::data::{Data, Keys, Store};
 
 #[derive(Args)]
 pub(crate) struct Token {
@@ -31,13 +33,20 @@ pub(crate) struct Token {
     hours: u32,
     #[command(flatten)]
     data: Data,
+    #[command(flatten)]
+    keys: Keys,
+    #[command(flatten)]
+    store: Store,
 }
 
 pub(crate) fn run(token: Token) -> Result<(), Failure> {
-    let Token { user: user_id, username, tenant, scope, hours, data: Data { data } } = token;
-    std::fs::create_dir_all(&data)?;
-    let config = Config::new(([127, 0, 0, 1], 0).into(), data);
-    let keys = Keys::open(&config.keys_file())?;
+    let Token { user: user_id, username, tenant, scope, hours, data: Data { data }, keys, store } = token;
+    let (log, keys) = (store.log()?, keys.file());
+    if keys.is_none() {
+        std::fs::create_dir_all(&data)?;
+    }
+    let config = Config { log, keys, ..Config::new(([127, 0, 0, 1], 0).into(), data) };
+    let keys = tokens::Keys::open(&config.keys_file())?;
     let grant = Grant {
         user_id,
         username,
@@ -47,6 +56,23 @@ pub(crate) fn run(token: Token) -> Result<(), Failure> {
         lifetime: Duration::from_secs(u64::from(hours) * 3_600),
     };
     grant.check()?;
+    #[cfg(feature = "postgres")]
+    check(&config, &keys)?;
     println!("{}", keys.issue(&grant, clock::now()));
+    Ok(())
+}
+
+/// Refuses keys that the nodes of a log in a database do not have, since they would refuse the token.
+#[cfg(feature = "postgres")]
+fn check(config: &Config, keys: &tokens::Keys) -> Result<(), Failure> {
+    if let Log::Postgres(database) = &config.log {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let store = node::open_database(database).await?;
+            let held = keys::hold(store.as_ref(), keys, &config.keys_file()).await;
+            store.close().await;
+            held
+        })?;
+    }
     Ok(())
 }

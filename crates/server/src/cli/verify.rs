@@ -3,44 +3,44 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
+#[cfg(feature = "postgres")]
+use sillage_server::Log;
 use sillage_store::event_store::journal::verify::{Concern, Verified, verify};
+#[cfg(feature = "postgres")]
+use sillage_store::event_store::postgres::Database;
 
 use super::Failure;
-#[cfg(feature = "postgres")]
-use super::data::database_at;
-use super::data::{Stored, explained};
+use super::data::{Store, Stored, explained};
 use super::progress::Teller;
 
 #[derive(Args)]
 pub(crate) struct Verify {
     #[command(flatten)]
     stored: Stored,
-    /// The database that the log is in, if it is not in the data folder: postgres://user:password@host:5432/name.
-    #[cfg(feature = "postgres")]
-    #[arg(long, value_name = "URL", env = "SILLAGE_STORE", hide_env_values = true)]
-    store: Option<String>,
+    #[command(flatten)]
+    store: Store,
 }
 
 pub(crate) fn run(verify: Verify) -> Result<(), Failure> {
-    #[cfg(feature = "postgres")]
-    if let Some(url) = verify.store.as_deref().filter(|url| !url.is_empty()) {
-        return run_on_database(url);
+    match verify.store.log()? {
+        #[cfg(feature = "postgres")]
+        Log::Postgres(database) => run_on_database(&database),
+        _ => run_on_journal(&verify.stored),
     }
-    run_on_journal(&verify.stored)
 }
 
 #[cfg(feature = "postgres")]
-fn run_on_database(url: &str) -> Result<(), Failure> {
+fn run_on_database(database: &Database) -> Result<(), Failure> {
     use sillage_store::event_store::postgres::verify::{Verified, verify};
 
-    let (database, mut defects) = (database_at(url)?, 0_u64);
+    let mut defects = 0_u64;
     let mut teller = Teller::new("verifying");
     let told = |defect: String| {
         println!("{defect}");
         defects += 1;
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let verified = runtime.block_on(verify(&database, told, |progress| teller.tell(progress)))?;
+    let verified = runtime.block_on(verify(database, told, |progress| teller.tell(progress)))?;
     drop(teller);
     let Verified { head, events, dropped, streams, commands } = verified;
     println!("{events} events up to position {head}, {streams} streams, {commands} commands");

@@ -23,6 +23,8 @@ mod operator;
 mod outbox;
 mod raw;
 mod readme;
+#[cfg(feature = "postgres")]
+mod receipts;
 mod sockets;
 mod stalled;
 mod studio;

@@ -27,16 +27,19 @@ const MOVES_WITHIN: Duration = LEASE_TTL.saturating_mul(2);
 pub(crate) fn folders(count: usize) -> Vec<TempDir> {
     let folders: Vec<TempDir> = std::iter::repeat_with(|| TempDir::new().unwrap()).take(count).collect();
     let [first, rest @ ..] = &folders[..] else { panic!("there is none") };
-    let made = Command::new(env!("CARGO_BIN_EXE_sillage"))
-        .args(["token", "--user", "anna", "--data"])
-        .arg(first.path())
-        .output()
-        .unwrap();
+    let made = token(&first.path().join("keys.json")).output().unwrap();
     assert!(made.status.success());
     for folder in rest {
         fs::copy(first.path().join("keys.json"), folder.path().join("keys.json")).unwrap();
     }
     folders
+}
+
+/// The command that makes a token for anna, with the keys of a file.
+fn token(keys: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sillage"));
+    command.args(["token", "--user", "anna", "--keys"]).arg(keys);
+    command
 }
 
 pub(crate) fn node(folder: &Path, database: &str) -> Process {
@@ -54,6 +57,7 @@ impl Telling {
         let said = folder.join("said");
         let mut command = serve(folder);
         command.env("SILLAGE_STORE", database).env("SILLAGE_LOG", "error,sillage::outbox=debug");
+        command.arg("--name").arg(folder);
         command.env("NO_COLOR", "1").stderr(File::create(&said).unwrap());
         Self { process: Process::listening(&mut command, folder), said }
     }
@@ -85,8 +89,10 @@ impl Telling {
         self.says("the destination here", |log| log["elsewhere"].is_null()).await;
     }
 
-    async fn log_runs_elsewhere(&self) {
-        self.says("the destination elsewhere", |log| log["elsewhere"] == true).await;
+    async fn log_runs_on(&self, other: &Path) {
+        let name = other.to_str().unwrap();
+        self.says("the destination on the other node", |log| log["elsewhere"] == true && log["node"] == name)
+            .await;
     }
 
     async fn order(&self, order: &str) {
@@ -187,7 +193,7 @@ async fn a_destination_moves_from_a_node_that_hangs_and_is_never_served_by_two()
     };
     until("a node that has read on", has_read).await;
     holder.batch_execute("ROLLBACK").await.unwrap();
-    first.log_runs_elsewhere().await;
+    first.log_runs_on(folders[1].path()).await;
     for number in 7..=9 {
         like_article(client, number).await;
     }
@@ -216,7 +222,7 @@ async fn an_order_may_be_given_to_any_node() {
     first.says("a pause elsewhere", |log| log["mode"] == "paused" && log["elsewhere"] == true).await;
     first.order("resume").await;
     first.has_given([1]).await;
-    second.log_runs_elsewhere().await;
+    second.log_runs_on(folders[0].path()).await;
     assert_eq!(second.given(), [0; 0]);
 }
 
@@ -261,6 +267,23 @@ async fn what_is_sent_to_one_node_is_seen_on_all_and_they_outlive_each_other() {
     }
 }
 
+/// Whoever knows the position of what one node has answered finds it on all others that are asked for at least that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_node_has_answered_is_read_on_others_at_least_there() {
+    let server = Server::shared();
+    let (database, folders) = (server.create_database(), folders(2));
+    let (first, second) = (node(folders[0].path(), &database), node(folders[1].path(), &database));
+    let anna = first.client.token("anna", &[]);
+    let mut socket = first.client.socket(&anna).await;
+    for round in 0..20 {
+        let is_liked = round % 2 == 0;
+        let receipt = like(&mut socket, if is_liked { "LikeAdd" } else { "LikeRemove" }).await;
+        let path = format!("/api/social/likes/article-1?at_least={}", receipt["position"]);
+        let (status, likes) = second.client.get(&path, &anna).await;
+        assert_eq!((status, &likes["me"]), (200, &Value::from(is_liked)), "in round {round}: {likes}");
+    }
+}
+
 /// Two nodes that kept their views in one file would count everything twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_data_folder_is_used_by_one_node_at_a_time() {
@@ -273,6 +296,54 @@ async fn a_data_folder_is_used_by_one_node_at_a_time() {
     assert!(!refused.status.success() && said.contains("another process uses it: stop that one"), "{said}");
     first.kill();
     drop(node(folder.path(), &database));
+}
+
+/// Nodes that start at the same time with a file of keys that is not there have the same keys, and a token that was made
+/// with it is taken by each. One with other keys is told what is wrong, and so is whoever makes a token with others.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_share_a_log_have_the_same_keys() {
+    let server = Server::shared();
+    let database = server.create_database();
+    let folders: [TempDir; 3] = std::array::from_fn(|_| TempDir::new().unwrap());
+    let keys = folders[0].path().join("shared.json");
+    let started = folders.each_ref().map(|folder| {
+        let mut command = serve(folder.path());
+        command.env("SILLAGE_STORE", &database).env("SILLAGE_KEYS", &keys);
+        let (folder, mut command) = (folder.path().to_owned(), command);
+        std::thread::spawn(move || Process::listening(&mut command, &folder))
+    });
+    let nodes = started.map(|node| node.join().unwrap());
+    let made = token(&keys).env("SILLAGE_STORE", &database).output().unwrap();
+    let anna = String::from_utf8(made.stdout).unwrap();
+    for node in &nodes {
+        let (status, answer) = node.client.get("/api/social/likes/article-1", anna.trim()).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+
+    let others = TempDir::new().unwrap();
+    let mut strange = serve(others.path());
+    strange.env("SILLAGE_STORE", &database);
+    let mut token = token(&others.path().join("keys.json"));
+    token.env("SILLAGE_STORE", &database);
+    for mut command in [token, strange] {
+        let refused = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+        let said = String::from_utf8([refused.stdout, refused.stderr].concat()).unwrap();
+        assert!(!refused.status.success(), "{said}");
+        assert!(said.contains("have other keys than those in") && said.contains("--keys"), "{said}");
+    }
+}
+
+/// A node whose keys are no longer those of the others, since it could not reach the log for long, ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_ends_when_others_have_taken_other_keys() {
+    let server = Server::shared();
+    let (folder, database) = (TempDir::new().unwrap(), server.create_database());
+    let node = node(folder.path(), &database);
+    let (operator, connection) = tokio_postgres::connect(&database, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let taken = "UPDATE sillage.leases SET owner = 'others', until = until + 3600000000 WHERE name = 'keys'";
+    assert_eq!(operator.execute(taken, &[]).await.unwrap(), 1);
+    assert!(!node.ended().await, "it says that all went well");
 }
 
 /// Given a new epoch, the log is another one to the nodes that run, which end. Started again they go on with it, and what

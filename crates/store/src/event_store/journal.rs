@@ -1,6 +1,6 @@
 //! The embedded default: our own append-only log, one folder, nothing beside it.
 //!
-//! Two threads write in turns ([`writer`]); what waits goes to the disk as one group with one flush. Where everything stands
+//! One thread stages what waits while another brings it to the disk ([`writer`]), as one group with one flush. Where everything stands
 //! ([`index`]) is derived from the log, and can be deleted: it is kept in files beside it, so that opening the log
 //! reads only its end, and in memory for that end.
 
@@ -10,6 +10,7 @@ pub mod backup;
 mod compaction;
 pub mod events;
 mod heads;
+mod inbox;
 mod index;
 #[cfg(feature = "postgres")]
 pub mod leaving;
@@ -21,7 +22,6 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -37,11 +37,12 @@ use tokio::sync::{oneshot, watch};
 
 use self::compaction::{Compacting, Request, Requests};
 use self::heads::HotHeads;
+use self::inbox::Inbox;
 pub use self::index::IndexLimits;
 use self::index::{CommandSearch, Index};
 use self::reading::read_ledger;
 use self::replay::Replayed;
-use self::writer::{Publishing, Writer};
+use self::writer::{Group, Publishing, Writer};
 use super::ledger::LedgerLimits;
 use super::queue::{Job, LeaseRequest, Load, Waiting};
 use super::sequencer::Sequencer;
@@ -175,17 +176,17 @@ pub struct JournalStore {
 
 /// The threads that write, and the way to them.
 struct WritingThreads {
-    jobs: Sender<Job>,
+    inbox: Arc<Inbox>,
     /// The way to the thread that drops and archives, which ends with these.
     requests: Requests,
-    threads: Vec<JoinHandle<()>>,
+    threads: [JoinHandle<()>; 2],
 }
 
 impl WritingThreads {
     /// Lets them finish what they were asked for, and waits until they have let go of the log.
     fn finish(self) {
-        let Self { jobs, requests: _, threads } = self;
-        drop(jobs);
+        let Self { inbox, requests: _, threads } = self;
+        inbox.close();
         // A panic has been told already, as the failure of the store.
         threads.into_iter().for_each(|thread| drop(thread.join()));
     }
@@ -202,7 +203,6 @@ struct Shared {
     /// Why nothing can be written any more, once that is so.
     failure: watch::Sender<Option<Arc<str>>>,
     waiting: Waiting,
-    least_group: usize,
 }
 
 impl Shared {
@@ -263,9 +263,8 @@ impl JournalStore {
         let (head, recorded_at) = read(&index, |index| (index.head(), index.recorded_at()));
         let watermark = watch::Sender::new(head);
         let (behind, tail, failure) = (AtomicBool::new(false), Tail::default(), watch::Sender::default());
-        let (waiting, least_group) = (Waiting::default(), options.least_group);
-        let shared =
-            Arc::new(Shared { index, behind, tail, reader, watermark, failure, waiting, least_group });
+        let waiting = Waiting::default();
+        let shared = Arc::new(Shared { index, behind, tail, reader, watermark, failure, waiting });
         let heads = HotHeads::new(Arc::clone(&shared), options.index.hot_streams);
         let mut sequencer = Sequencer::resume(heads, head, recorded_at);
         for LeaseRecord { name, owner, lease, until } in leases.values().cloned() {
@@ -276,17 +275,28 @@ impl JournalStore {
         let compacting = Compacting::start(Arc::clone(&shared), keeper.with_least_saved(options.least_saved));
         let compacting = compacting.map_err(failed("start the compacting thread"))?;
         let requests = compacting.requests();
-        let (jobs, queue) = mpsc::channel();
         let publishing =
             Publishing { background, _compacting: compacting, leases: leases.into_iter().collect() };
-        let writer = Arc::new(Writer::new(queue, log, sequencer, publishing, Arc::clone(&shared)));
-        let threads = (0..writer::THREADS).map(|_| {
-            let writer = Arc::clone(&writer);
-            std::thread::Builder::new().name("journal".into()).spawn(move || writer.run())
-        });
-        let threads = threads.collect::<Result<_, _>>().map_err(failed("start the writing threads"))?;
-        drop(writer);
-        let writer = Arc::new(RwLock::new(Some(WritingThreads { jobs, requests, threads })));
+        let (stager, flusher) = log.split();
+        let inbox = Arc::new(Inbox::default());
+        let (disk, flushing) = writer::disk(flusher, Arc::clone(&inbox));
+        let staging = Writer {
+            inbox: Arc::clone(&inbox),
+            stager,
+            sequencer,
+            publishing,
+            disk,
+            shared: Arc::clone(&shared),
+            least_group: options.least_group.max(1),
+            group: Group::default(),
+        };
+        let thread = |name: &str| std::thread::Builder::new().name(name.into());
+        let flushing =
+            thread("journal-flush").spawn(flushing).map_err(failed("start the flushing thread"))?;
+        let staging =
+            thread("journal").spawn(|| staging.run()).map_err(failed("start the staging thread"))?;
+        let threads = [staging, flushing];
+        let writer = Arc::new(RwLock::new(Some(WritingThreads { inbox, requests, threads })));
         Ok((Self { shared, writer, epoch, ledger_memory: options.ledger.memory }, recovered))
     }
 
@@ -304,11 +314,10 @@ impl JournalStore {
     /// Hands a job to the writer and answers what it answers; `gone` if it is no more.
     fn ask<T: Send + 'static>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job, gone: T) -> BoxFuture<T> {
         let (reply, answer) = oneshot::channel();
-        if let Some(WritingThreads { jobs, .. }) =
+        if let Some(WritingThreads { inbox, .. }) =
             self.writer.read().unwrap_or_else(PoisonError::into_inner).as_ref()
         {
-            // A writer that is gone has dropped the queue, and with it the reply.
-            drop(jobs.send(job(reply)));
+            inbox.put(job(reply));
         }
         Box::pin(async move { answer.await.unwrap_or(gone) })
     }

@@ -204,6 +204,10 @@ impl EventStore for MemoryStore {
         ready(Ok(held))
     }
 
+    fn lease_holder(&self, lease: &str) -> BoxFuture<Result<Option<Box<str>>, StoreError>> {
+        ready(Ok(self.state().sequencer.lease_holder(lease, clock::now())))
+    }
+
     fn close(&self) -> BoxFuture<()> {
         // There is nothing that another could be waiting for.
         ready(())

@@ -20,6 +20,7 @@ mod pool;
 mod reading;
 mod rows;
 mod session;
+mod telling;
 pub mod verify;
 mod watching;
 mod writer;
@@ -40,7 +41,9 @@ use self::link::{Connector, Failed, Link};
 use self::pool::Pool;
 use self::reading::Reader;
 use self::rows::State;
+use self::telling::Lane;
 use self::writer::Writer;
+use super::hints::Hints;
 use super::ledger::{LedgerLimits, Memory};
 use super::queue::{Job, LeaseRequest, Load, Waiting};
 use super::tail::{self, Tail};
@@ -156,7 +159,7 @@ pub struct PostgresStore {
     shared: Arc<Shared>,
     /// There until it is closed.
     writer: Mutex<Option<WriterTask>>,
-    background: [JoinHandle<()>; 2],
+    background: [JoinHandle<()>; 3],
     epoch: Epoch,
 }
 
@@ -174,6 +177,7 @@ struct Shared {
     connector: Arc<Connector>,
     pool: Pool,
     tail: Tail,
+    lane: Arc<Lane>,
     watermark: watch::Sender<Position>,
     /// Why nothing can be written any more, once that is so.
     failure: watch::Sender<Option<Arc<str>>>,
@@ -252,6 +256,7 @@ impl PostgresStore {
             pool: Pool::new(Arc::clone(&connector), options.readers),
             connector,
             tail: Tail::of(options.newest_events),
+            lane: Arc::new(Lane::new()),
             watermark: watch::Sender::new(state.position),
             failure: watch::Sender::default(),
             waiting: Waiting::default(),
@@ -262,6 +267,7 @@ impl PostgresStore {
         let task = tokio::spawn(Writer::new(Arc::clone(&shared), queue).run());
         let background = [
             tokio::spawn(watching::run(Arc::clone(&shared))),
+            tokio::spawn(telling::run(Arc::clone(&shared))),
             tokio::spawn(forgetting::run(Arc::clone(&shared), options.forget_every)),
         ];
         let writer = Mutex::new(Some(WriterTask { jobs, task }));
@@ -340,6 +346,10 @@ impl EventStore for PostgresStore {
 
     fn watermark(&self) -> watch::Receiver<Position> {
         self.shared.watermark.subscribe()
+    }
+
+    fn hints(&self) -> Option<Arc<dyn Hints>> {
+        Some(Arc::clone(&self.shared.lane) as _)
     }
 
     fn failed(&self) -> BoxFuture<Arc<str>> {
@@ -440,6 +450,14 @@ impl EventStore for PostgresStore {
     ) -> BoxFuture<Result<Option<Lease>, StoreError>> {
         let request = LeaseRequest { name: lease.into(), owner: owner.into(), ttl };
         self.ask(|reply| Job::Lease(request, reply), Err(StoreError::Unavailable(GONE.into())))
+    }
+
+    fn lease_holder(&self, lease: &str) -> BoxFuture<Result<Option<Box<str>>, StoreError>> {
+        let lease: Arc<str> = lease.into();
+        self.read(move |reader| {
+            let lease = Arc::clone(&lease);
+            async move { reader.lease_holder(&lease).await }
+        })
     }
 
     fn close(&self) -> BoxFuture<()> {

@@ -244,6 +244,11 @@ impl<H: Heads> Sequencer<H> {
         Some(lease)
     }
 
+    /// Who holds the lease, if anybody does.
+    pub(crate) fn lease_holder(&self, name: &str, now: Timestamp) -> Option<Box<str>> {
+        self.lease(name).filter(|held| held.until > now).map(|held| held.owner.clone())
+    }
+
     fn lease(&self, name: &str) -> Option<&HeldLease> {
         self.newest_first().find_map(|group| group.leases.get(name)).or_else(|| self.leases.get(name))
     }

@@ -8,7 +8,7 @@ use sillage_kernel::{Event, Position};
 use super::room;
 
 /// How many events the tail holds at most, unless it is told otherwise.
-pub(crate) const MAX_EVENTS: usize = 65_536;
+pub(crate) const MAX_EVENTS: usize = 16_384;
 /// How many bytes of data and metadata the tail holds at most.
 const MAX_BYTES: usize = 64 << 20;
 

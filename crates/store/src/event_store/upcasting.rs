@@ -8,6 +8,7 @@ use std::time::Duration;
 use sillage_kernel::{Epoch, Event, Filter, Position, StreamName, Tenant, Timestamp, Upcasters, Version};
 use tokio::sync::watch;
 
+use super::hints::Hints;
 use super::{
     Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Cut, Direction,
     Dropped, EventStore, Features, Lease, LedgerEntry, LedgerKey, LogPage, StoreError, StreamPage,
@@ -53,6 +54,10 @@ impl EventStore for Upcasting {
 
     fn watermark(&self) -> watch::Receiver<Position> {
         self.stored.watermark()
+    }
+
+    fn hints(&self) -> Option<Arc<dyn Hints>> {
+        self.stored.hints()
     }
 
     fn failed(&self) -> BoxFuture<Arc<str>> {
@@ -122,6 +127,10 @@ impl EventStore for Upcasting {
         ttl: Duration,
     ) -> BoxFuture<Result<Option<Lease>, StoreError>> {
         self.stored.acquire_lease(lease, owner, ttl)
+    }
+
+    fn lease_holder(&self, lease: &str) -> BoxFuture<Result<Option<Box<str>>, StoreError>> {
+        self.stored.lease_holder(lease)
     }
 
     fn close(&self) -> BoxFuture<()> {

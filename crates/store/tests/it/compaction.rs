@@ -227,9 +227,10 @@ async fn a_command_is_left_out_only_once_it_is_durable_that_it_is_forgotten() {
     let keys = fill(&store, COMMANDS).await;
     store.close().await;
     drop(store);
-    // No run is written any more that could say it.
+    // No run is written any more that could say it, and none is merged.
     let ledger = LedgerLimits { max_commands: 10, ..LedgerLimits::default() };
-    let limited = JournalOptions { ledger, index: IndexLimits::default(), ..options() };
+    let index = IndexLimits { levels: 0, ..IndexLimits::default() };
+    let limited = JournalOptions { ledger, index, ..options() };
     let store = JournalStore::open(dir.path(), LOG_ID, limited).unwrap().0;
     let first = keys[0].command_id.minted_at().unwrap();
     assert!(store.remembers_since() > first, "nothing was forgotten");

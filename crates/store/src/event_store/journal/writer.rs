@@ -1,21 +1,22 @@
-//! Two threads that write in turns: while one waits for the disk, the other stages the next group.
+//! What is appended becomes durable, in groups: one thread stages the next group while another waits for the disk.
 //!
-//! A turn takes all that waits as one group, makes it durable with one flush, shows it to readers, and only then
-//! answers. It goes through three rooms ([`Staging`], [`Flushing`], [`Publishing`]) and enters each before it leaves the
-//! one before, so turns never overtake one another. A group that cannot be written takes the one that was staged upon it
-//! with it; staging then begins again behind what is durable.
+//! The staging thread takes what waits, numbers and encodes it; as soon as the disk is free, what is staged goes to it as
+//! one group with one flush. Then it shows the group that has come to the disk to readers, and only then answers. So
+//! groups become visible in their order, and whoever is answered can read what it wrote. A group that cannot be written
+//! takes the one that was staged upon it with it; staging then begins again behind what is durable.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sillage_journal::{Address, Boundary, Flusher, Stager};
+use sillage_journal::{Address, Boundary, Error as LogError, Flusher, Group as Sealed, Stager};
 use sillage_kernel::{Event, Position, Timestamp};
 
 use super::compaction::Compacting;
 use super::heads::HotHeads;
+use super::inbox::{Inbox, ONLY_THE_DISK, Told};
 use super::index::{Background, Fullness};
 use super::reading::read_ledger;
 use super::{Kind, LeaseRecord, Shared};
@@ -27,11 +28,15 @@ use crate::event_store::{
     Append, AppendError, Appended, CursorError, CursorUpdate, Lease, LedgerKey, StoreError,
 };
 
-/// How many turns are taken at a time.
-pub(super) const THREADS: usize = 2;
+/// How many groups may be on their way: the one that is being written, and one that it finds when it has done that.
+const ON_THEIR_WAY: usize = 2;
+/// While the disk is busy, so many jobs are staged at a time: nobody waits for fewer.
+const PORTION: usize = 32;
 
 /// What readers will see once the group is durable.
-struct Group {
+#[derive(Default)]
+pub(super) struct Group {
+    /// When its first job was staged.
     now: Timestamp,
     /// The last position in it, or before it.
     position: Position,
@@ -44,26 +49,10 @@ struct Group {
     leases: Vec<LeaseRecord>,
     answers: Vec<Answer>,
     /// What kept a record from being staged; then nothing of the group is written.
-    broken: Option<sillage_journal::Error>,
+    broken: Option<LogError>,
 }
 
 impl Group {
-    fn new(now: Timestamp) -> Self {
-        let (position, appends, broken) = (Position::ZERO, 0, None);
-        let (events, ledger, cursors) = (Vec::new(), Vec::new(), Vec::new());
-        Self {
-            now,
-            position,
-            appends,
-            events,
-            ledger,
-            cursors,
-            leases: Vec::new(),
-            answers: Vec::new(),
-            broken,
-        }
-    }
-
     /// Nothing of it was kept, so nobody in it is told anything else, not even of a conflict that may have rested on
     /// what is gone.
     fn refuse(self, reason: &Arc<str>) {
@@ -72,43 +61,33 @@ impl Group {
     }
 }
 
-/// What both threads work on.
+/// The staging thread.
 pub(super) struct Writer {
-    staging: Mutex<Staging>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) stager: Stager,
+    pub(super) sequencer: Sequencer<HotHeads>,
     /// Goes before the log does, so that nothing is written any more when another may open it.
-    publishing: Mutex<Publishing>,
-    flushing: Mutex<Flushing>,
-    /// How many groups are durable and shown.
-    published: AtomicU64,
-    /// How many groups could not be written.
-    failures: AtomicU64,
-    /// How many appends are on their way to the disk.
-    in_flight: AtomicUsize,
-    shared: Arc<Shared>,
+    pub(super) publishing: Publishing,
+    pub(super) disk: Disk,
+    pub(super) shared: Arc<Shared>,
+    /// A smaller group is not worth a flush of its own while others wait.
+    pub(super) least_group: usize,
+    /// What is being staged.
+    pub(super) group: Group,
 }
 
-/// The first room: jobs become records.
-struct Staging {
-    jobs: Receiver<Job>,
-    stager: Stager,
-    sequencer: Sequencer<HotHeads>,
-    shared: Arc<Shared>,
-    /// How many of the groups that are published the sequencer knows to be.
-    settled: u64,
-    /// After how many failures it has begun again.
-    failures: u64,
+/// The way to the disk.
+pub(super) struct Disk {
+    flusher: Arc<Mutex<Flusher>>,
+    /// To the thread that waits for it.
+    orders: Sender<Sealed>,
+    /// The oldest first; at most [`ON_THEIR_WAY`].
+    on_their_way: VecDeque<Group>,
+    /// Buffers for further groups.
+    spare: Vec<Sealed>,
 }
 
-/// The second room: a group comes to the disk.
-struct Flushing {
-    flusher: Flusher,
-    /// A buffer for another group.
-    spare: Option<sillage_journal::Group>,
-    /// Why the last group that could not be written was not.
-    reason: Arc<str>,
-}
-
-/// The third room: readers are shown what is durable.
+/// What readers see of the log, and how they come to see more.
 pub(super) struct Publishing {
     /// Writes what is set aside here.
     pub(super) background: Background,
@@ -117,227 +96,223 @@ pub(super) struct Publishing {
     pub(super) leases: HashMap<Box<str>, LeaseRecord>,
 }
 
-impl Writer {
-    pub(super) fn new(
-        jobs: Receiver<Job>,
-        log: sillage_journal::Writer,
-        sequencer: Sequencer<HotHeads>,
-        publishing: Publishing,
-        shared: Arc<Shared>,
-    ) -> Self {
-        let (stager, flusher) = log.split();
-        let (settled, failures) = (0, 0);
-        let staging = Staging { jobs, stager, sequencer, shared: Arc::clone(&shared), settled, failures };
-        Self {
-            staging: Mutex::new(staging),
-            publishing: Mutex::new(publishing),
-            flushing: Mutex::new(Flushing { flusher, spare: None, reason: "".into() }),
-            published: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
-            in_flight: AtomicUsize::new(0),
-            shared,
-        }
-    }
+/// What a flush has come to: the end of the log, if it is durable.
+pub(super) type Landed = Result<Boundary, LogError>;
 
-    /// Takes turns until every sender is gone. A panic is a failure for good: neither thread comes back.
-    pub(super) fn run(&self) {
+/// The way to the disk, and what its thread is to run: it brings groups there, one after the other, until the staging
+/// thread has ended.
+pub(super) fn disk(flusher: Flusher, inbox: Arc<Inbox>) -> (Disk, impl FnOnce() + Send) {
+    let flusher = Arc::new(Mutex::new(flusher));
+    let (orders, ordered) = mpsc::channel();
+    let disk =
+        Disk { flusher: Arc::clone(&flusher), orders, on_their_way: VecDeque::new(), spare: Vec::new() };
+    let run = move || {
+        for sealed in ordered {
+            // The flusher takes itself for poisoned while it is at work, and so after a panic.
+            let landed = catch_unwind(AssertUnwindSafe(|| flush(&mut lock(&flusher), &sealed)));
+            inbox.landed(sealed, landed.unwrap_or(Err(LogError::Poisoned)));
+        }
+    };
+    (disk, run)
+}
+
+fn flush(flusher: &mut Flusher, sealed: &Sealed) -> Landed {
+    flusher.flush(sealed)?;
+    Ok(flusher.boundary())
+}
+
+fn lock(flusher: &Mutex<Flusher>) -> MutexGuard<'_, Flusher> {
+    flusher.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Writer {
+    /// Works until the inbox is closed and everything in it is done. A panic is a failure for good.
+    pub(super) fn run(mut self) {
         let work = || {
-            let mut staging = self.staging.lock().ok();
-            while let Some(held) = staging {
-                staging = self.turn(held);
+            while let Some(told) = self.next() {
+                match told {
+                    Told::Job(job) => self.stage(job),
+                    Told::Landed(sealed, landed) => self.land(sealed, landed),
+                }
             }
         };
         if catch_unwind(AssertUnwindSafe(work)).is_err() {
             self.shared.failure.send_replace(Some("the writing thread has panicked".into()));
+            self.inbox.abandon();
         }
     }
 
-    /// Takes one turn, and is back in the first room; not if there is nothing more to do, or the other thread has
-    /// panicked.
-    fn turn<'a>(&'a self, mut staging: MutexGuard<'a, Staging>) -> Option<MutexGuard<'a, Staging>> {
-        let first = staging.jobs.recv().ok()?;
-        staging.settle(self.published.load(Ordering::Acquire));
-        if staging.failures != self.failures.load(Ordering::Acquire) {
-            self.begin_again(&mut staging, &*self.flushing.lock().ok()?)?;
-        }
-        let mut group = Group::new(clock::now());
-        staging.stage(first, &mut group);
-        staging.stage_waiting(&mut group, self.in_flight.load(Ordering::Relaxed));
-        let mut flushing = self.flushing.lock().ok()?;
-        if staging.failures != self.failures.load(Ordering::Acquire) {
-            self.begin_again(&mut staging, &flushing)?;
-            group.refuse(&flushing.reason);
-            return Some(staging);
-        }
-        // What has come while the disk was busy.
-        group.now = clock::now();
-        staging.stage_waiting(&mut group, 0);
-        let sealed = match staging.seal(&mut group, flushing.spare.take()) {
-            Ok(sealed) => sealed,
-            Err(error) => {
-                self.give_up(group, &mut flushing, &error);
-                return Some(staging);
+    /// What it is told next. What is staged goes to the disk as soon as there is no more to stage.
+    fn next(&mut self) -> Option<Told> {
+        loop {
+            let full = self.is_full();
+            let told = if full { None } else { self.inbox.poll() };
+            if told.is_some() {
+                return told;
             }
-        };
-        // With little to do the other thread sleeps on: to wake it takes longer than it could save.
-        let quiet = group.appends < self.shared.least_group && self.shared.waiting.appends() == 0;
-        let staging = quiet.then_some(staging);
-        self.in_flight.store(group.appends, Ordering::Relaxed);
-        let flushed = flushing.flush(sealed);
-        self.in_flight.store(0, Ordering::Relaxed);
-        match flushed {
-            Ok(()) => {
-                let boundary = flushing.flusher.boundary();
-                let mut publishing = self.publishing.lock().ok()?;
-                drop(flushing);
-                publishing.show(&self.shared, &mut group, boundary);
-                self.published.fetch_add(1, Ordering::Release);
-                drop(publishing);
+            if self.is_to_go(full) {
+                self.flush();
+                continue;
+            }
+            return match self.disk.on_their_way.is_empty() {
+                true => self.inbox.next(1),
+                false if full => self.inbox.next(ONLY_THE_DISK),
+                false => self.inbox.next(PORTION).or_else(|| self.inbox.next(ONLY_THE_DISK)),
+            };
+        }
+    }
+
+    /// Whether no more goes into the group. While the disk is free, it leaves to the next what waits beyond its least
+    /// size: else all callers would soon wait for one and the same group, and there would be nothing to stage while it is
+    /// on its way.
+    fn is_full(&self) -> bool {
+        let Group { appends, answers, broken, .. } = &self.group;
+        let enough = || *appends >= self.least_group.max(self.shared.waiting.appends());
+        self.stager.staged_bytes() >= GROUP_BYTES
+            || answers.len() >= GROUP_JOBS
+            || broken.is_some()
+            || self.disk.on_their_way.is_empty() && enough()
+    }
+
+    /// Whether the group goes to the disk now: to one that is busy only if it is large enough.
+    fn is_to_go(&self, full: bool) -> bool {
+        let Group { appends, answers, broken, .. } = &self.group;
+        match self.disk.on_their_way.len() {
+            0 => !answers.is_empty(),
+            1..ON_THEIR_WAY => broken.is_none() && (full || *appends >= self.least_group),
+            _ => false,
+        }
+    }
+
+    fn flush(&mut self) {
+        if let Some(error) = self.group.broken.take() {
+            let group = std::mem::take(&mut self.group);
+            return self.give_up(group, &error);
+        }
+        let spare = self.disk.spare.pop().unwrap_or_default();
+        let sealed = self.stager.seal(spare).expect("each job has ended its batch");
+        self.group.position = self.sequencer.position();
+        self.sequencer.seal();
+        let group = std::mem::take(&mut self.group);
+        // With little to do, to wake the other thread takes longer than it could save.
+        let alone = self.disk.on_their_way.is_empty() && group.appends < self.least_group;
+        self.disk.on_their_way.push_back(group);
+        if alone {
+            let landed = flush(&mut lock(&self.disk.flusher), &sealed);
+            self.land(sealed, landed);
+        } else {
+            self.disk.orders.send(sealed).expect("the flushing thread ends after this one");
+        }
+    }
+
+    /// The oldest group on its way is on the disk, or never will be.
+    fn land(&mut self, sealed: Sealed, landed: Landed) {
+        self.disk.spare.push(sealed);
+        let mut group = self.disk.on_their_way.pop_front().expect("it was ordered");
+        match landed {
+            Ok(boundary) => {
+                // The disk is not to wait for anything.
+                if self.group.appends >= self.least_group && self.is_to_go(false) {
+                    self.flush();
+                }
+                self.publishing.show(&self.shared, &mut group, boundary);
+                self.sequencer.commit();
                 group.answers.into_iter().for_each(Answer::send);
             }
-            Err(error) => {
-                self.give_up(group, &mut flushing, &error);
-                drop(flushing);
-            }
+            Err(error) => self.give_up(group, &error),
         }
-        staging.or_else(|| self.staging.lock().ok())
     }
 
-    /// Forgets what was staged, and goes on behind what is durable.
-    fn begin_again(&self, staging: &mut Staging, flushing: &Flushing) -> Option<()> {
-        // What is durable may still be in the last room, and is not to be forgotten.
-        drop(self.publishing.lock().ok()?);
-        staging.settle(self.published.load(Ordering::Acquire));
-        staging.sequencer.discard();
-        staging.stager = Stager::behind(&flushing.flusher);
-        staging.failures = self.failures.load(Ordering::Acquire);
-        Some(())
-    }
-
-    fn give_up(&self, group: Group, flushing: &mut Flushing, error: &sillage_journal::Error) {
+    /// Forgets the group and all that was staged upon it, and goes on behind what is durable.
+    fn give_up(&mut self, group: Group, error: &LogError) {
         tracing::error!(%error, "a group could not be written");
-        flushing.reason = error.to_string().into();
-        self.failures.fetch_add(1, Ordering::Release);
-        if flushing.flusher.is_poisoned() {
-            self.shared.failure.send_replace(Some(Arc::clone(&flushing.reason)));
+        let reason = error.to_string().into();
+        // Told before anybody is refused, so that nobody asks in vain once more.
+        if lock(&self.disk.flusher).is_poisoned() {
+            self.shared.failure.send_replace(Some(Arc::clone(&reason)));
         }
-        group.refuse(&flushing.reason);
-    }
-}
-
-impl Staging {
-    /// So many groups are durable and shown: what they left behind is the truth.
-    fn settle(&mut self, published: u64) {
-        for _ in self.settled..published {
-            self.sequencer.commit();
+        group.refuse(&reason);
+        while let Some(upon) = self.disk.on_their_way.pop_front() {
+            // The flusher knows that it rests on what is not there.
+            drop(self.inbox.next(ONLY_THE_DISK));
+            upon.refuse(&reason);
         }
-        self.settled = published;
+        std::mem::take(&mut self.group).refuse(&reason);
+        self.sequencer.discard();
+        self.stager = Stager::behind(&lock(&self.disk.flusher));
     }
 
-    /// Stages what waits, as far as a group has room, and not more than it leaves for the next: else all callers would
-    /// soon wait for one and the same group, and there would be nothing to stage while it is on its way.
-    fn stage_waiting(&mut self, group: &mut Group, in_flight: usize) {
-        while self.stager.staged_bytes() < GROUP_BYTES && group.answers.len() < GROUP_JOBS {
-            if group.appends >= self.shared.least_group.max(in_flight + self.shared.waiting.appends()) {
-                break;
-            }
-            let Ok(job) = self.jobs.try_recv() else { break };
-            self.stage(job, group);
+    fn stage(&mut self, job: Job) {
+        if self.group.answers.is_empty() {
+            self.group.now = clock::now();
         }
-    }
-
-    /// What was staged, to be flushed. `spare` is for the next.
-    fn seal(
-        &mut self,
-        group: &mut Group,
-        spare: Option<sillage_journal::Group>,
-    ) -> Result<sillage_journal::Group, sillage_journal::Error> {
-        if let Some(error) = group.broken.take() {
-            return Err(error);
-        }
-        if let Some(spare) = spare {
-            self.stager.reuse(spare);
-        }
-        group.position = self.sequencer.position();
-        let sealed = self.stager.seal()?;
-        self.sequencer.seal();
-        Ok(sealed)
-    }
-
-    fn stage(&mut self, job: Job, group: &mut Group) {
         let answer = match job {
             Job::Append(appends, load, reply) => {
                 self.shared.waiting.taken(&load);
-                group.appends += appends.len();
-                let results = appends.into_iter().map(|append| self.append(append, group)).collect();
+                self.group.appends += appends.len();
+                let results = appends.into_iter().map(|append| self.append(append)).collect();
                 Answer::Append(results, reply)
             }
-            Job::Cursor(update, reply) => Answer::Cursor(self.cursor(update, group), reply),
-            Job::Lease(request, reply) => Answer::Lease(self.lease(&request, group), reply),
+            Job::Cursor(update, reply) => Answer::Cursor(self.cursor(update), reply),
+            Job::Lease(request, reply) => Answer::Lease(self.lease(&request), reply),
         };
-        group.answers.push(answer);
+        self.group.answers.push(answer);
     }
 
-    fn append(&mut self, append: Append, group: &mut Group) -> Result<Appended, AppendError> {
-        let (shared, now) = (&self.shared, group.now);
+    fn append(&mut self, append: Append) -> Result<Appended, AppendError> {
+        let (shared, now) = (&self.shared, self.group.now);
         let known = |key: &LedgerKey| {
             let search = shared.index().of_command(key);
             search.find(|address| read_ledger(&shared.reader, address, key))
         };
         let Admitted { events, ledger, appended } = self.sequencer.stage(append, now, known)?;
         for event in events {
-            if let Some(address) = self.push(group, Kind::Event, |payload| encode_event(&event, payload)) {
-                group.events.push((event, address));
+            if let Some(address) = self.push(Kind::Event, |payload| encode_event(&event, payload)) {
+                self.group.events.push((event, address));
             }
         }
         if let Some((key, entry)) = ledger {
-            let address = self.push(group, Kind::Ledger, |payload| encode_ledger(&key, &entry, now, payload));
-            group.ledger.extend(address.map(|address| (key, address, now)));
+            let address = self.push(Kind::Ledger, |payload| encode_ledger(&key, &entry, now, payload));
+            self.group.ledger.extend(address.map(|address| (key, address, now)));
         }
         self.stager.end_batch();
         Ok(appended)
     }
 
-    fn cursor(&mut self, update: CursorUpdate, group: &mut Group) -> Result<(), CursorError> {
+    fn cursor(&mut self, update: CursorUpdate) -> Result<(), CursorError> {
         self.sequencer.check_fence(update.fence.as_ref()).map_err(|_| CursorError::Fenced)?;
         let json = serde_json::to_vec(&update).expect("a cursor has only string keys");
-        self.push(group, Kind::Cursor, |payload| payload.extend(&json));
+        self.push(Kind::Cursor, |payload| payload.extend(&json));
         self.stager.end_batch();
-        group.cursors.push(update);
+        self.group.cursors.push(update);
         Ok(())
     }
 
-    fn lease(&mut self, request: &LeaseRequest, group: &mut Group) -> Result<Option<Lease>, StoreError> {
+    fn lease(&mut self, request: &LeaseRequest) -> Result<Option<Lease>, StoreError> {
         let LeaseRequest { name, owner, ttl } = request;
-        let until = clock::later(group.now, *ttl);
-        let Some(lease) = self.sequencer.stage_lease(name, owner, group.now, until) else { return Ok(None) };
+        let until = clock::later(self.group.now, *ttl);
+        let Some(lease) = self.sequencer.stage_lease(name, owner, self.group.now, until) else {
+            return Ok(None);
+        };
         let record =
             LeaseRecord { name: name.clone(), owner: owner.clone(), lease, until: until.as_micros() };
         let json = serde_json::to_vec(&record).expect("a lease has only string keys");
-        self.push(group, Kind::Lease, |payload| payload.extend(&json));
+        self.push(Kind::Lease, |payload| payload.extend(&json));
         self.stager.end_batch();
-        group.leases.push(record);
+        self.group.leases.push(record);
         Ok(Some(lease))
     }
 
     /// Stages a record. Limits are checked before, so only a log that is broken refuses one; then the group
     /// is given up as a whole, since what is staged can no longer be told from what is not.
-    fn push(&mut self, group: &mut Group, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) -> Option<Address> {
+    fn push(&mut self, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) -> Option<Address> {
         match self.stager.push(kind.number(), 0, 0, write) {
             Ok(address) => Some(address),
             Err(error) => {
-                group.broken.get_or_insert(error);
+                self.group.broken.get_or_insert(error);
                 None
             }
         }
-    }
-}
-
-impl Flushing {
-    fn flush(&mut self, sealed: sillage_journal::Group) -> Result<(), sillage_journal::Error> {
-        let written = self.flusher.flush(&sealed);
-        self.spare = Some(sealed);
-        written
     }
 }
 

@@ -5,7 +5,8 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::link::{Connector, Database};
-use super::session::{CHANNEL, LOCK};
+use super::session::LOCK;
+use super::telling::CHANNEL;
 use super::{PostgresError, PostgresOptions, check_server, migrations};
 
 const BEGIN_EPOCH: &str = "UPDATE sillage.log SET log_id = $1, renewed = true";

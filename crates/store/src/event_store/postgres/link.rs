@@ -42,8 +42,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// Between two attempts to connect lies at least and at most this.
 const MIN_PAUSE: Duration = Duration::from_millis(20);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
-/// How many hints may wait for whoever listens; one more is one too many, since any of them makes it look.
-const MAX_HINTS: usize = 64;
+/// How many notifications, of 8,000 bytes at most, may wait for whoever listens; one more is lost.
+const MAX_HINTS: usize = 1_024;
 
 /// Where a database is and who asks. Showing it shows no password.
 #[derive(Clone, Debug)]

@@ -7,6 +7,7 @@ use tokio_postgres::{Client, Row, Statement};
 
 use super::link::{Failed, Link};
 use super::rows::{self, STATE, State, column, columns};
+use super::telling::CHANNEL;
 use crate::event_store::sequencer::StreamKey;
 use crate::event_store::{
     CursorState, Direction, LedgerEntry, LedgerKey, LogPage, MAX_PAGE_BYTES, StoreError, StreamPage, room,
@@ -73,7 +74,14 @@ const CURSOR: &str = "
     FROM sillage.cursors LEFT JOIN sillage.parked USING (reactor)
     WHERE reactor = $1";
 
-/// A connection that reads.
+const LEASE: &str = "
+    SELECT owner FROM sillage.leases
+    WHERE name = $1 AND until > (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+
+/// Its commit waits for no disk, since the transaction writes nothing.
+const TELL: &str = "SELECT pg_notify($1, told) FROM unnest($2::text[]) AS told";
+
+/// A connection that reads, and tells others what is not kept.
 pub(super) struct Reader {
     link: Link,
     state: Statement,
@@ -82,20 +90,24 @@ pub(super) struct Reader {
     backward: Statement,
     ledger: Statement,
     cursor: Statement,
+    lease: Statement,
+    tell: Statement,
 }
 
 impl Reader {
     pub(super) async fn new(link: Link) -> Result<Self, Failed> {
         let client = link.client();
-        let (state, log, forward, backward, ledger, cursor) = tokio::try_join!(
+        let (state, log, forward, backward, ledger, cursor, lease, tell) = tokio::try_join!(
             client.prepare(STATE),
             client.prepare(LOG),
             client.prepare(stream!(">= $3", "")),
             client.prepare(stream!("<= $3", "DESC")),
             client.prepare(rows::LEDGER),
             client.prepare(CURSOR),
+            client.prepare(LEASE),
+            client.prepare(TELL),
         )?;
-        Ok(Self { link, state, log, forward, backward, ledger, cursor })
+        Ok(Self { link, state, log, forward, backward, ledger, cursor, lease, tell })
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -225,6 +237,16 @@ impl Reader {
             }
         }
         Ok(entries)
+    }
+
+    pub(super) async fn lease_holder(&self, lease: &str) -> Result<Option<Box<str>>, Failed> {
+        let found = self.client().query_opt(&self.lease, &[&lease]).await?;
+        found.map(|row| Ok(rows::get::<&str>(&row, 0)?.into())).transpose()
+    }
+
+    pub(super) async fn tell(&self, told: &[String]) -> Result<(), Failed> {
+        self.client().execute(&self.tell, &[&CHANNEL, &told]).await?;
+        Ok(())
     }
 
     pub(super) async fn cursor(&self, reactor: &str) -> Result<CursorState, Failed> {

@@ -14,12 +14,10 @@ use uuid::Uuid;
 use super::group::{Base, Group, LeaseRow, Steps, Wanted};
 use super::link::{Failed, Link};
 use super::rows::{self, STATE, State, column, get, malformed};
+use super::telling::{self, CHANNEL};
 use crate::event_store::codec::is_dropped;
 use crate::event_store::sequencer::{Head, StreamKey, StreamMap};
 use crate::event_store::{CursorState, Lease, LedgerEntry, LedgerKey};
-
-/// Where a writer tells the others that the log has grown: its position, and who has told.
-pub(super) const CHANNEL: &str = "sillage";
 
 pub(super) const LOCK: &str = "SELECT 1 FROM sillage.log FOR UPDATE";
 
@@ -189,7 +187,7 @@ impl Session {
             self.unpark(cursors),
             self.park(cursors),
             self.add_group(*id),
-            self.tell(events, format!("{position} {told_by}")),
+            self.tell(events, telling::grown(*position, told_by)),
             self.simple("COMMIT"),
         )?;
         Ok(())

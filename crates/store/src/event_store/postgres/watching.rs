@@ -1,19 +1,18 @@
-//! Sees what other nodes have written: whenever one of them says so, and once a second in any case.
+//! Sees what other nodes have written, whenever one of them says so, and once a second in any case; and hears what they
+//! tell beside that.
 //!
 //! Invariant: what moves the watermark is read from the log, never what somebody told.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use sillage_kernel::Position;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, sleep, sleep_until};
-use uuid::Uuid;
 
 use super::Shared;
 use super::link::Failed;
 use super::reading::Reader;
-use super::session::CHANNEL;
+use super::telling::{self, CHANNEL};
 
 /// How often it looks when nobody says anything.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -23,14 +22,14 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Looks for as long as the store is there.
 pub(super) async fn run(shared: Arc<Shared>) {
     loop {
-        let (link, mut hints) = shared.connector.listen_at_last().await;
+        let (link, mut told) = shared.connector.listen_at_last().await;
         let listening = async {
             let reader = Reader::new(link).await?;
             reader.client().batch_execute(&format!("LISTEN {CHANNEL}")).await?;
             Ok(reader)
         };
         let ended = match shared.connector.within(listening).await {
-            Ok(reader) => look(&shared, &reader, &mut hints).await,
+            Ok(reader) => look(&shared, &reader, &mut told).await,
             Err(error) => error,
         };
         if let Failed::Broken(_) = ended {
@@ -42,7 +41,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 /// Looks again and again, and answers why it cannot any more.
-async fn look(shared: &Shared, reader: &Reader, hints: &mut Receiver<Box<str>>) -> Failed {
+async fn look(shared: &Shared, reader: &Reader, told: &mut Receiver<Box<str>>) -> Failed {
     loop {
         let next = Instant::now() + LOOK_EVERY;
         let seen = shared.head();
@@ -52,22 +51,18 @@ async fn look(shared: &Shared, reader: &Reader, hints: &mut Receiver<Box<str>>) 
             Err(error) => return error,
         }
         tokio::select! {
-            () = news(shared, hints) => {}
+            () = news(shared, told) => {}
             () = reader.lost() => return Failed::Lost("it has ended".into()),
             () = sleep_until(next) => {}
         }
     }
 }
 
-/// Resolves once another node says that the log is further than is known here. What this node has written it knows.
-async fn news(shared: &Shared, hints: &mut Receiver<Box<str>>) {
-    while let Some(hint) = hints.recv().await {
-        let told = hint.split_once(' ').and_then(|(position, by)| {
-            Some((Position::new(position.parse().ok()?), by.parse::<Uuid>().ok()?))
-        });
-        match told {
-            Some((position, by)) if by == shared.id || position <= shared.head() => {}
-            _ => return,
+/// Resolves once another node says that the log is further than is known here.
+async fn news(shared: &Shared, told: &mut Receiver<Box<str>>) {
+    while let Some(told) = told.recv().await {
+        if telling::is_news(shared, &told) {
+            return;
         }
     }
     std::future::pending().await
