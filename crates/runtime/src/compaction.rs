@@ -67,10 +67,21 @@ pub struct Compactor {
 }
 
 impl Compactor {
-    /// Starts on the current runtime.
+    /// Starts on the current runtime. Beside its rounds it tells other nodes how far this one has come.
     pub fn start(compaction: Compaction, supervisor: &Supervisor) -> (Self, JoinHandle<()>) {
         let (orders, waiting) = mpsc::channel(ORDERS);
-        (Self { orders }, supervisor.spawn("compactor", run(Worker::new(compaction), waiting)))
+        let (neighbour, seen) = (compaction.neighbour.clone(), compaction.seen.clone());
+        let rounds = run(Worker::new(compaction), waiting);
+        let task = async move {
+            match neighbour {
+                Some(neighbour) => tokio::select! {
+                    () = rounds => {}
+                    () = neighbour.tell(seen) => {}
+                },
+                None => rounds.await,
+            }
+        };
+        (Self { orders }, supervisor.spawn("compactor", task))
     }
 
     /// Does a round now, and tells what it has done.

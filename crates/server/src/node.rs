@@ -210,9 +210,8 @@ pub struct Node {
     gateway: Arc<Gateway>,
     projector: Projector,
     reactors: Reactors,
-    /// What is simply ended: the sweep of the hub, hearing of other nodes and telling them of this one, compaction, and
-    /// holding on to the keys.
-    chores: Vec<JoinHandle<()>>,
+    /// What is simply ended: the sweep of the hub, hearing of other nodes, compaction, and holding on to the keys.
+    chores: [JoinHandle<()>; 4],
     serving: JoinHandle<()>,
     stop: tokio::sync::watch::Sender<Stop>,
     held_folder: File,
@@ -268,10 +267,8 @@ impl Node {
             snapshots: Some(Arc::clone(&snapshots)),
             policies,
             seen: SeenHere { reactors: reactors.handles().to_vec(), views: view_reader.clone() },
-            neighbour: neighbour.clone(),
+            neighbour,
         };
-        let telling = neighbour
-            .map(|neighbour| supervisor.spawn("sign of life", neighbour.tell(compaction.seen.clone())));
         let (compactor, compacting) = Compactor::start(compaction, &supervisor);
 
         let gateway = Arc::new(Gateway {
@@ -295,7 +292,7 @@ impl Node {
         });
         let (stop, stopped) = tokio::sync::watch::channel(Stop::NotYet);
         let (address, serving) = listen(config.listen, config.serving, Arc::clone(&gateway), stopped).await?;
-        let chores = [sweep, hearing, compacting, keeping].into_iter().chain(telling).collect();
+        let chores = [sweep, hearing, compacting, keeping];
         Ok(Self { address, gateway, projector, reactors, chores, serving, stop, held_folder })
     }
 

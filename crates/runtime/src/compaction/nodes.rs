@@ -67,7 +67,7 @@ impl Neighbour {
     }
 
     /// Says how far this node has come, again and again.
-    pub async fn tell(self: Arc<Self>, seen: SeenHere) {
+    pub(super) async fn tell(&self, seen: SeenHere) {
         loop {
             if let Err(error) = self.tell_once(&seen).await {
                 tracing::warn!(%error, "the other nodes cannot be told how far this one has come");
