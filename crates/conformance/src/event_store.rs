@@ -14,7 +14,7 @@ pub mod ledger;
 pub mod model;
 pub mod reading;
 pub mod subscriptions;
-mod things;
+pub(crate) mod things;
 pub mod visibility;
 
 use std::pin::Pin;

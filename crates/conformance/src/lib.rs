@@ -16,6 +16,7 @@
 )]
 
 pub mod event_store;
+pub mod many;
 pub mod postgres;
 pub mod schema;
 mod wait;

@@ -2,6 +2,7 @@
 
 mod answers;
 mod database;
+mod kills;
 mod lost_commits;
 mod nodes;
 mod restarts;
