@@ -173,12 +173,17 @@ impl History {
         self.count(|answer| matches!(answer, Answer::Taken { .. }))
     }
 
+    /// How many appends were refused for reasons that have nothing to do with them.
+    pub fn refused(&self) -> usize {
+        self.count(|answer| matches!(answer, Answer::Refused(_)))
+    }
+
     /// How everybody fared, in a sentence.
     pub fn summary(&self) -> String {
         let (taken, unheard) = (self.taken(), self.asked.len() - self.answers.len());
         let known = self.count(|answer| matches!(answer, Answer::Known(_)));
         let conflicts = self.count(|answer| matches!(answer, Answer::Conflict { .. }));
-        let refused = self.count(|answer| matches!(answer, Answer::Refused(_)));
+        let refused = self.refused();
         format!(
             "{taken} taken, {known} known, {conflicts} in conflict, {refused} refused, {unheard} not answered"
         )
@@ -196,8 +201,7 @@ impl History {
     /// Everybody was answered, by the rules of streams and commands alone.
     pub fn assert_all_decided(&self) {
         assert_eq!(self.asked.len(), self.answers.len(), "somebody was not answered");
-        let refused = self.answers.values().find(|answer| matches!(answer, Answer::Refused(_)));
-        assert_eq!(refused, None, "nobody expected this");
+        assert_eq!(self.refused(), 0, "nobody expected a refusal: {self:?}");
     }
 
     /// Positions are unique and in order, versions have no gaps, every follower saw exactly the log, what an append

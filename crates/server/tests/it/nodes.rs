@@ -24,7 +24,7 @@ use crate::support::{Client, Process, Socket, action, serve, until};
 const MOVES_WITHIN: Duration = LEASE_TTL.saturating_mul(2);
 
 /// Folders for nodes that take each other's tokens.
-fn folders(count: usize) -> Vec<TempDir> {
+pub(crate) fn folders(count: usize) -> Vec<TempDir> {
     let folders: Vec<TempDir> = std::iter::repeat_with(|| TempDir::new().unwrap()).take(count).collect();
     let [first, rest @ ..] = &folders[..] else { panic!("there is none") };
     let made = Command::new(env!("CARGO_BIN_EXE_sillage"))
@@ -39,7 +39,7 @@ fn folders(count: usize) -> Vec<TempDir> {
     folders
 }
 
-fn node(folder: &Path, database: &str) -> Process {
+pub(crate) fn node(folder: &Path, database: &str) -> Process {
     Process::listening(serve(folder).env("SILLAGE_STORE", database), folder)
 }
 

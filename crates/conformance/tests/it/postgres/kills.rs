@@ -27,7 +27,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use self::node::{FOLLOWERS, Line, Order, PROCESS, SOCKET, Task};
+use self::node::{FOLLOWERS, Line, Order, PROCESS, SOCKET, Task, WRITERS};
 use super::{OPTIONS, eventually, open};
 
 /// How many nodes there are at a time.
@@ -40,6 +40,8 @@ const BLOWS_OF_A_LOG: usize = 16;
 const TAKEN: usize = 20;
 /// How long after that a blow comes at most, in microseconds.
 const LUCK_MICROS: usize = 30_000;
+/// Only what a node that hangs has under way may be refused: one call of each writer, of up to three appends.
+const MAX_REFUSED: usize = 3 * WRITERS;
 /// The choices of the test itself are other than those of any node.
 const OWN_CHOICES: usize = usize::MAX;
 
@@ -67,12 +69,23 @@ struct Life {
 }
 
 struct Node {
-    process: Child,
+    process: Process,
     orders: OwnedWriteHalf,
     rests: watch::Receiver<bool>,
     /// Comes to the commands of which nobody knows what became of them.
     listening: JoinHandle<Vec<CommandId>>,
     followers: Vec<usize>,
+}
+
+/// Ends whatever becomes of the test, also while it hangs.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
 }
 
 impl Life {
@@ -107,7 +120,7 @@ impl Life {
         let listener = UnixListener::bind(&socket).unwrap();
         let mut process = Command::new(std::env::current_exe().unwrap());
         process.args(["--exact", PROCESS, "--nocapture"]).env(SOCKET, &socket).stdout(Stdio::null());
-        let process = process.spawn().unwrap();
+        let process = Process(process.spawn().unwrap());
         let (told, mut orders) = within_deadline(listener.accept()).await.unwrap().0.into_split();
         let cursor = |&follower: &usize| (follower, self.history.lock().unwrap().cursor(follower));
         let task = Task {
@@ -141,9 +154,8 @@ impl Life {
 
     /// Kills a node, and lets another take its place.
     async fn kill(&mut self, slot: usize) {
-        let Node { mut process, orders, rests: _, listening, followers } = self.nodes.remove(slot);
-        process.kill().unwrap();
-        process.wait().unwrap();
+        let Node { process, orders, rests: _, listening, followers } = self.nodes.remove(slot);
+        drop(process);
         let resend = listening.await.unwrap();
         drop(orders);
         self.start(resend, followers).await;
@@ -151,7 +163,7 @@ impl Life {
 
     /// Lets a node hang until the others have gone on without it.
     async fn hang(&mut self, slot: usize) {
-        let pid = self.nodes[slot].process.id().to_string();
+        let pid = self.nodes[slot].process.0.id().to_string();
         let send = |signal: &str| Command::new("kill").args([signal, &pid]).status().unwrap();
         assert!(send("-STOP").success());
         self.goes_on().await;
@@ -165,17 +177,18 @@ impl Life {
             say(&mut node.orders, &Order::Rest).await;
         }
         for node in &mut nodes {
-            within_deadline(node.rests.wait_for(|rests| *rests)).await.unwrap();
+            within_deadline(node.rests.wait_for(|rests| *rests)).await.expect("a node has failed");
         }
         let store: Arc<dyn EventStore> = open(&address, 1, OPTIONS()).await;
         for Node { mut process, mut orders, listening, .. } in nodes {
             say(&mut orders, &Order::End(store.head())).await;
             let open = within_deadline(listening).await.unwrap();
-            assert!(process.wait().unwrap().success() && open.is_empty(), "a node has not ended well");
+            assert!(process.0.wait().unwrap().success() && open.is_empty(), "a node has not ended well");
         }
         let history = std::mem::take(&mut *history.lock().unwrap());
         history.assert_agrees(&*store).await;
         println!("{}", history.summary());
+        assert!(history.refused() <= MAX_REFUSED, "{}", history.summary());
         store.close().await;
         drop((seed, server));
     }

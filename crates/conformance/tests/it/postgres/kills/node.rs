@@ -19,7 +19,7 @@ pub(super) const SOCKET: &str = "SILLAGE_NODE";
 
 /// How many follow on a node.
 pub(super) const FOLLOWERS: usize = 2;
-const WRITERS: usize = 3;
+pub(super) const WRITERS: usize = 3;
 /// Whoever makes choices on a node.
 const EVERYBODY: usize = WRITERS + FOLLOWERS + 1;
 /// After so many events all go on to other commands.
@@ -67,7 +67,10 @@ async fn a_process_of_its_own() {
     let socket = Arc::new(Mutex::new(socket));
     let say = move |line: Line| {
         let line = serde_json::to_string(&line).unwrap() + "\n";
-        socket.lock().unwrap().write_all(line.as_bytes()).unwrap();
+        if socket.lock().unwrap().write_all(line.as_bytes()).is_err() {
+            // Nobody listens any more: the test has failed.
+            std::process::exit(1);
+        }
     };
     let told = say.clone();
     let tell: Tell = Arc::new(move |words| told(Line::Told(words)));
