@@ -15,6 +15,7 @@ pub struct Seen {
     /// The number of its last event.
     pub version: u64,
     /// The position of that in the log.
+    #[allow(dead_code, reason = "not every peer needs it")]
     pub position: u64,
 }
 

@@ -1,6 +1,6 @@
 import { defineConfig, devices } from "@playwright/test";
 
-export default defineConfig({
+export default defineConfig<{ nodes: number }>({
   testDir: "tests",
   outputDir: "results",
   fullyParallel: true,
@@ -8,6 +8,16 @@ export default defineConfig({
   timeout: 60_000,
   expect: { timeout: 15_000 },
   reporter: [["list"]],
+  projects: [
+    { name: "one node" },
+    {
+      name: "three nodes",
+      testMatch: "likes.spec.ts",
+      // These wait for receipts, which reach the connections of the node that a command was sent to.
+      grepInvert: /of two tabs one sends|a refused like|what a guest has left/,
+      use: { nodes: 3 },
+    },
+  ],
   use: {
     ...devices["Desktop Chrome"],
     trace: "retain-on-failure",

@@ -14,7 +14,7 @@ pub mod ledger;
 pub mod model;
 pub mod reading;
 pub mod subscriptions;
-mod things;
+pub(crate) mod things;
 pub mod visibility;
 
 use std::pin::Pin;
@@ -110,6 +110,7 @@ macro_rules! event_store {
                 reading: the_log_is_read_from_anywhere;
                 reading: a_page_without_room_passes_nothing;
                 reading: a_page_holds_so_many_bytes_and_no_more;
+                reading: an_answer_that_is_not_fetched_holds_nobody_up;
                 visibility: what_is_answered_can_be_read_at_once;
                 visibility: nothing_appears_behind_the_head;
                 visibility: an_append_is_seen_whole;

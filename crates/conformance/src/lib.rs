@@ -7,7 +7,8 @@
 //! A property knows nothing of the engine but the contract and the `Features` that the engine states. It
 //! waits for conditions, each with a deadline, and never for a while.
 //!
-//! [`postgres`] runs a real server for the tests that need one.
+//! [`postgres`] runs a real server for the tests that need one, [`balancer`] stands before several nodes, and [`many`]
+//! checks what many have done at once, be they in this process or in others.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +16,9 @@
     reason = "all of it is test code: a panic is a failed test"
 )]
 
+pub mod balancer;
 pub mod event_store;
+pub mod many;
 pub mod postgres;
 pub mod schema;
 mod wait;

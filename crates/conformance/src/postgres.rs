@@ -82,6 +82,15 @@ impl Server {
         server
     }
 
+    /// A server with the settings that it comes with, for measurements.
+    pub fn with_defaults() -> Self {
+        let (folder, programs) = (account_folder(), programs());
+        init(&programs, &["--encoding=UTF8", "--locale=C"], &folder.path().join("data"));
+        let server = Self::at(folder, programs, Vec::new());
+        server.start();
+        server
+    }
+
     /// A server that speaks TLS, with the certificate and the key of these files.
     pub fn with_certificate(certificate: &Path, key: &Path) -> Self {
         let mut server = Self::made();
@@ -101,9 +110,14 @@ impl Server {
     fn made() -> Self {
         let (folder, programs) = (account_folder(), programs());
         copy(&fresh_data(&programs), &folder.path().join("data"));
+        Self::at(folder, programs, vec!["max_connections=200".to_owned(), "shared_buffers=32MB".to_owned()])
+    }
+
+    /// On the data in a folder.
+    fn at(folder: TempDir, programs: PathBuf, settings: Vec<String>) -> Self {
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         let (running, databases) = (Mutex::new(None), AtomicU32::new(0));
-        Self { folder, programs, port, settings: Vec::new(), running, databases }
+        Self { folder, programs, port, settings, running, databases }
     }
 
     /// Makes an empty database, and answers its address.
@@ -150,12 +164,7 @@ impl Server {
     fn spawn(&self) -> Running {
         let mut command = as_account(&self.programs.join("postgres"));
         command.arg("-D").arg(self.data()).arg("-k").arg(self.folder.path());
-        let own = [
-            format!("port={}", self.port),
-            "listen_addresses=127.0.0.1".to_owned(),
-            "max_connections=200".to_owned(),
-            "shared_buffers=32MB".to_owned(),
-        ];
+        let own = [format!("port={}", self.port), "listen_addresses=127.0.0.1".to_owned()];
         for setting in own.iter().chain(&self.settings) {
             command.args(["-c", setting]);
         }
@@ -221,9 +230,7 @@ fn fresh_data(programs: &Path) -> PathBuf {
     }
     let folder = account_folder();
     let data = folder.path().join("data");
-    let wanted = ["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", "--wal-segsize=1"];
-    let owner = format!("--username={OWNER}");
-    run(as_account(&programs.join("initdb")).args(wanted).arg(owner).arg("--pgdata").arg(&data));
+    init(programs, &["--no-sync", "--encoding=UTF8", "--locale=C", "--wal-segsize=1"], &data);
     let own = TempDir::new_in(tests.parent().expect("it is in a folder")).unwrap();
     copy(&data, &own.path().join("data"));
     // Another test may have been faster.
@@ -231,6 +238,13 @@ fn fresh_data(programs: &Path) -> PathBuf {
         assert!(made.is_dir(), "{error}");
     }
     made
+}
+
+/// Makes the data of a server.
+fn init(programs: &Path, wanted: &[&str], data: &Path) {
+    let owner = format!("--username={OWNER}");
+    let mut command = as_account(&programs.join("initdb"));
+    run(command.args(wanted).args(["--auth=trust", &owner]).arg("--pgdata").arg(data));
 }
 
 /// Copies a folder with the owners of its files.

@@ -71,6 +71,30 @@ test("a window without a network loses no click, not even when it is reloaded an
   }
 });
 
+test("each click counts once while every node is killed in turn", async ({ browser, server }) => {
+  const token = server.token("alice");
+  const alice = await openLikes(await browser.newContext(), server, token);
+  const bob = await openLikes(await browser.newContext(), server, server.token("bob"));
+  for (const node of server.nodes) {
+    await alice.heart("article-1").click();
+    await node.kill();
+    await alice.heart("article-1").click();
+    await bob.heart("article-2").click();
+    await node.start();
+    await bob.heart("article-2").click();
+  }
+  await alice.heart("article-1").click();
+  for (const window of [alice, bob]) {
+    await window.isConnected();
+    await window.isSettled();
+    await window.shows(1, window === alice, "article-1");
+    await window.shows(0, false, "article-2");
+  }
+  const clicks = 2 * server.nodes.length;
+  expect(await server.likes("article-1", token)).toMatchObject({ count: 1, version: clicks + 1 });
+  expect(await server.likes("article-2", token)).toMatchObject({ count: 0, version: clicks });
+});
+
 test("of two tabs one sends, each click once, and when it is closed the other takes over", async ({
   browser,
   server,

@@ -128,7 +128,7 @@ pub async fn checksums_link_each_stream(fixture: impl Fixture) {
 }
 
 /// Asserts that all checksums are right, in a log that has every stream from its start.
-pub(super) fn assert_linked(log: &[Arc<Event>]) {
+pub(crate) fn assert_linked(log: &[Arc<Event>]) {
     let mut ends: BTreeMap<(Tenant, StreamName), Checksum> = BTreeMap::new();
     for event in log {
         let end = ends.entry((event.tenant.clone(), event.stream.clone())).or_insert(Checksum::START);

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use sillage_kernel::{Event, Expected, Filter, Position, StreamName, Version};
 use sillage_store::event_store::MAX_PAGE_BYTES;
 use sillage_store::{Append, Direction, EventStore};
 
 use super::Fixture;
 use super::things::{
-    add, append, append_one, entry, heavy, main_tenant, pages, tenant, thing, user, whole_log, whole_stream,
+    add, append, append_one, entry, heavy, look_up, main_tenant, new_command, pages, tenant, thing, user,
+    whole_log, whole_stream,
 };
 
 /// A stream is read from any version, forward or backward, up to a limit; each page tells the stream's head;
@@ -174,5 +176,24 @@ pub async fn a_page_holds_so_many_bytes_and_no_more(fixture: impl Fixture) {
         let found: Vec<u64> = page.events.iter().map(|event| event.version.get()).collect();
         assert!(!found.is_empty() && versions.starts_with(&found), "{direction:?}: {found:?}");
         assert_eq!(page.head.get(), log.len() as u64, "{direction:?}");
+    }
+}
+
+/// Whoever has asked for much, and looks at something else before the answers, gets that.
+pub async fn an_answer_that_is_not_fetched_holds_nobody_up(fixture: impl Fixture) {
+    const ASKED: usize = 100;
+    const ALL: usize = usize::MAX;
+    let store = &*fixture.store();
+    add(store, &thing(0), 3).await;
+    let ask = |_| store.read_stream(&main_tenant(), &thing(0), Version::new(1), Direction::Forward, ALL);
+    let mut asked: Vec<_> = (0..ASKED).map(ask).collect();
+    let early: Vec<_> = asked.iter_mut().map(|answer| answer.now_or_never()).collect();
+    assert_eq!(look_up(store, &new_command()).await, None);
+    for (early, answer) in early.into_iter().zip(asked) {
+        let page = match early {
+            Some(page) => page,
+            None => answer.await,
+        };
+        assert_eq!(page.unwrap().events.len(), 3);
     }
 }

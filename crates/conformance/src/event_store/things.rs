@@ -14,7 +14,7 @@ use sillage_store::{
 use uuid::Uuid;
 
 /// The tenant of whatever names no other.
-pub(super) fn main_tenant() -> Tenant {
+pub(crate) fn main_tenant() -> Tenant {
     "main".parse().unwrap()
 }
 
@@ -27,7 +27,7 @@ pub(super) fn user(name: &str) -> UserId {
 }
 
 /// A stream of the category `thing`.
-pub(super) fn thing(id: impl Display) -> StreamName {
+pub(crate) fn thing(id: impl Display) -> StreamName {
     StreamName::new("thing", &id.to_string()).unwrap()
 }
 
@@ -38,7 +38,7 @@ pub(super) fn happened() -> NewEvent {
     NewEvent::new(id, "ThingHappened", format!(r#"{{"thing":"{}"}}"#, id.0), metadata)
 }
 
-pub(super) fn entry(stream: &StreamName, expected: Expected, events: usize) -> Entry {
+pub(crate) fn entry(stream: &StreamName, expected: Expected, events: usize) -> Entry {
     let events = std::iter::repeat_with(happened).take(events).collect();
     Entry { stream: stream.clone(), expected, events }
 }
@@ -53,7 +53,7 @@ pub(super) fn heavy(bytes: usize) -> Entry {
 }
 
 /// An append of the main tenant that settles no command and rests on no lease.
-pub(super) fn append(entries: impl Into<Vec<Entry>>) -> Append {
+pub(crate) fn append(entries: impl Into<Vec<Entry>>) -> Append {
     Append { tenant: main_tenant(), entries: entries.into(), ledger: None, fence: None, recorded_at: None }
 }
 
@@ -66,7 +66,7 @@ pub(super) fn conflict(stream: &StreamName, expected: Expected, actual: u64) -> 
 }
 
 /// A command of anna's that nobody has sent yet.
-pub(super) fn new_command() -> LedgerKey {
+pub(crate) fn new_command() -> LedgerKey {
     LedgerKey { tenant: main_tenant(), principal: user("anna"), command_id: CommandId(Uuid::now_v7()) }
 }
 
@@ -74,7 +74,7 @@ pub(super) const CONTENT: ContentHash = ContentHash([7; 16]);
 
 /// The append as the one that settles a command which was decided in its first stream. It goes to the tenant
 /// of the command.
-pub(super) fn settling(key: &LedgerKey, verdict: Verdict, entries: impl Into<Vec<Entry>>) -> Append {
+pub(crate) fn settling(key: &LedgerKey, verdict: Verdict, entries: impl Into<Vec<Entry>>) -> Append {
     let append = append(entries);
     let stream = append.entries[0].stream.clone();
     let ledger = Some(LedgerWrite { key: key.clone(), content: CONTENT, stream, verdict });
@@ -92,13 +92,13 @@ pub(super) async fn add(store: &dyn EventStore, stream: &StreamName, events: usi
     append_one(store, append([entry(stream, Expected::Any, events)])).await.expect("nothing was expected")
 }
 
-pub(super) async fn look_up(store: &dyn EventStore, key: &LedgerKey) -> Option<LedgerEntry> {
+pub(crate) async fn look_up(store: &dyn EventStore, key: &LedgerKey) -> Option<LedgerEntry> {
     let [entry] = <[_; 1]>::try_from(store.look_up(vec![key.clone()]).await.unwrap()).unwrap();
     entry
 }
 
 /// All events of a stream of the main tenant.
-pub(super) async fn whole_stream(store: &dyn EventStore, stream: &StreamName) -> Vec<Arc<Event>> {
+pub(crate) async fn whole_stream(store: &dyn EventStore, stream: &StreamName) -> Vec<Arc<Event>> {
     stream_of(store, &main_tenant(), stream).await
 }
 
@@ -123,7 +123,7 @@ pub(super) async fn stream_of(
 }
 
 /// The version of the last event of a stream of the main tenant.
-pub(super) async fn version_of(store: &dyn EventStore, stream: &StreamName) -> u64 {
+pub(crate) async fn version_of(store: &dyn EventStore, stream: &StreamName) -> u64 {
     let newest = Version::new(u64::MAX);
     let page = store.read_stream(&main_tenant(), stream, newest, Direction::Backward, 1).await.unwrap();
     page.head.get()
@@ -156,7 +156,7 @@ pub(super) async fn pages(
 }
 
 /// All events up to the head.
-pub(super) async fn whole_log(store: &dyn EventStore) -> Vec<Arc<Event>> {
+pub(crate) async fn whole_log(store: &dyn EventStore) -> Vec<Arc<Event>> {
     pages(store, Position::ZERO, store.head(), &Filter::Everything, 256).await
 }
 

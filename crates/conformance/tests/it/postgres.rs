@@ -3,6 +3,7 @@
 mod answers;
 mod database;
 mod hints;
+mod kills;
 mod lost_commits;
 mod nodes;
 mod restarts;

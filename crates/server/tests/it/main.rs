@@ -3,6 +3,8 @@
 #![cfg(test)]
 
 mod archive;
+#[cfg(feature = "postgres")]
+mod balanced;
 mod compaction;
 mod connections;
 mod descriptions;

@@ -14,6 +14,7 @@ use sillage_runtime::reactors::LEASE_TTL;
 use sillage_store::event_store::postgres::{PostgresOptions, PostgresStore};
 use sillage_store::{CursorError, CursorUpdate, EventStore, Fence, Lease, Mode};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 use tokio_postgres::NoTls;
 use uuid::Uuid;
 
@@ -282,6 +283,30 @@ async fn what_one_node_has_answered_is_read_on_others_at_least_there() {
         let (status, likes) = second.client.get(&path, &anna).await;
         assert_eq!((status, &likes["me"]), (200, &Value::from(is_liked)), "in round {round}: {likes}");
     }
+}
+
+/// While streams are read by all the connections that a node has, more commands come, which have to be looked up too.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_to_more_streams_than_can_be_read_at_once_are_all_answered() {
+    const SOCKETS: usize = 32;
+    const COMMANDS: usize = 40;
+    let server = Server::shared();
+    let (folder, database) = (TempDir::new().unwrap(), server.create_database());
+    let node = node(folder.path(), &database);
+    let mut senders = JoinSet::new();
+    for user in 0..SOCKETS {
+        let client = node.client.clone();
+        senders.spawn(async move {
+            let mut socket = client.socket(&client.token(&format!("u{user}"), &[])).await;
+            for target in 0..COMMANDS {
+                socket.send(&action("LikeAdd", &format!("{user}-{target}"), Uuid::now_v7())).await;
+            }
+            for _ in 0..COMMANDS {
+                assert_eq!(socket.next_of("receipt").await["outcome"], "applied");
+            }
+        });
+    }
+    senders.join_all().await;
 }
 
 /// Two nodes that kept their views in one file would count everything twice.

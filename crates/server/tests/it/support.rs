@@ -129,6 +129,13 @@ impl Client {
         Self { address, keys, http: reqwest::Client::new() }
     }
 
+    /// Somebody who asks each question on a connection of its own.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn unpooled(address: String, data: &Path) -> Self {
+        let http = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
+        Self { http, ..Self::new(address, data) }
+    }
+
     /// A token that holds for an hour.
     pub(crate) fn token(&self, user: &str, scopes: &[&str]) -> String {
         self.token_of("main", user, scopes, Duration::from_secs(3_600))

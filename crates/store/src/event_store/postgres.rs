@@ -286,7 +286,8 @@ impl PostgresStore {
         Box::pin(async move { answer.await.unwrap_or(gone) })
     }
 
-    /// Reads on one of the connections that do.
+    /// Reads on one of the connections that do. A task of its own does it, so that it comes to its end, and lets go of
+    /// its connection, also while whoever has asked looks at nothing but something else, which may be another answer.
     fn read<T: Send + 'static, F>(
         &self,
         query: impl Fn(Arc<Reader>) -> F + Send + Sync + 'static,
@@ -295,7 +296,10 @@ impl PostgresStore {
         F: Future<Output = Result<T, Failed>> + Send + 'static,
     {
         let shared = Arc::clone(&self.shared);
-        Box::pin(async move { shared.pool.read(query).await })
+        Box::pin(async move {
+            let reading = tokio::spawn(async move { shared.pool.read(query).await });
+            reading.await.unwrap_or_else(|ended| Err(StoreError::Unavailable(ended.to_string().into())))
+        })
     }
 }
 
