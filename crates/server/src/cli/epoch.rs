@@ -2,13 +2,13 @@
 
 use clap::{Args, Subcommand};
 #[cfg(feature = "postgres")]
-use sillage_server::Log;
 use sillage_store::event_store::journal::LogError;
 use sillage_store::event_store::journal::backup::begin_epoch;
 use uuid::Uuid;
 
 use super::Failure;
 use super::data::{Store, Stored};
+use crate::Log;
 
 #[derive(Args)]
 pub(crate) struct Epoch {

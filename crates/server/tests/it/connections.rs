@@ -186,13 +186,13 @@ impl ReceiptSink for Gate {
 
 /// A second door to a node, behind which commands are settled only once the gate is open.
 async fn gated(running: &Running) -> (Client, Arc<Gate>) {
-    let own = running.node.gateway();
+    let (own, system) = (running.node.gateway(), systems::all());
     let gate = Gate { hub: Arc::clone(&own.hub), is_open: Mutex::new(false), opened: Condvar::new() };
     let gate = Arc::new(gate);
     let bus = CommandBus::start(Arc::clone(&own.store), Arc::clone(&gate) as _, BusOptions::default());
     let gateway = Arc::new(Gateway {
         bus,
-        deciders: systems::deciders(ContentKey(own.keys.content_key())),
+        deciders: system.deciders(ContentKey(own.keys.content_key())),
         store: Arc::clone(&own.store),
         snapshots: Arc::clone(&own.snapshots),
         hub: Arc::clone(&own.hub),
@@ -202,7 +202,7 @@ async fn gated(running: &Running) -> (Client, Arc<Gate>) {
         past: Arc::clone(&own.past),
         compactor: own.compactor.clone(),
         reactors: own.reactors.clone(),
-        reach: systems::reach(),
+        reach: system.reach,
         limits: Limits::new(Rates::default()),
         sampler: Sampler::new(0),
         ready_at: own.ready_at,
@@ -212,7 +212,7 @@ async fn gated(running: &Running) -> (Client, Arc<Gate>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let mut client = running.client.clone();
     client.address = listener.local_addr().unwrap().to_string();
-    let router = routes::router(gateway, systems::routes());
+    let router = routes::router(gateway, system.routes);
     tokio::spawn(serving::serve(listener, router, Serving::default(), std::future::pending()));
     (client, gate)
 }
