@@ -98,3 +98,22 @@ impl System {
         self.rules.iter().fold(Deciders::new(key), |all, with| with(all))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_joined_has_all_of_both() {
+        fn check(system: &System) {
+            let System { rules: _, reach, views: _, routes, reactors, pages } = system;
+            assert_eq!(system.deciders(ContentKey([0; 32])).categories(), ["like"]);
+            assert_eq!(reach.iter().map(|(category, _)| *category).collect::<Vec<_>>(), ["like"]);
+            assert!(routes.get_openapi().paths.paths.contains_key("/api/social/likes"));
+            assert_eq!(reactors.iter().map(|reactor| reactor.name()).collect::<Vec<_>>(), ["log"]);
+            assert_eq!(pages.len(), 1);
+        }
+        check(&all().and(System::default()));
+        check(&System::default().and(all()));
+    }
+}

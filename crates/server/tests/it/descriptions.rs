@@ -284,6 +284,18 @@ async fn the_examples_fit_their_schemas() {
 }
 
 #[tokio::test]
+async fn every_event_of_a_feed_has_a_schema() {
+    let node = Asked::start().await;
+    let asyncapi = node.document("/asyncapi.json").await;
+    let feeds = asyncapi["x-feeds"].as_array().unwrap();
+    assert!(!feeds.is_empty());
+    for event in feeds.iter().flat_map(|feed| feed["events"].as_array().unwrap()) {
+        let schema = &asyncapi["components"]["schemas"][event.as_str().unwrap()];
+        assert!(schema.is_object(), "{event} has none: give it one in the description.rs of its system");
+    }
+}
+
+#[tokio::test]
 async fn the_likes_are_as_their_rules_have_them() {
     let node = Asked::start().await;
     let openapi = node.document("/openapi.json").await;
