@@ -1,13 +1,13 @@
 //! `sillage epoch new`: lets the log begin a new epoch, so that whoever knows another log notices.
 
 use clap::{Args, Subcommand};
-#[cfg(feature = "postgres")]
 use sillage_store::event_store::journal::LogError;
 use sillage_store::event_store::journal::backup::begin_epoch;
 use uuid::Uuid;
 
 use super::Failure;
 use super::data::{Store, Stored};
+#[cfg(feature = "postgres")]
 use crate::Log;
 
 #[derive(Args)]
