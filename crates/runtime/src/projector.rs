@@ -17,6 +17,11 @@ const PAGE: usize = 8_192;
 /// Between the beginnings of two transactions lies at least this much, so that under load a batch holds many
 /// events: a transaction costs far more than a row. The first event after a rest is folded at once.
 const MIN_INTERVAL: Duration = Duration::from_millis(5);
+/// While much is to be folded, it lies so many times what the last transaction took: rows that many events touch are
+/// written once a batch, so larger ones take less of the machine from the commands.
+const REST: u32 = 4;
+/// But no longer than this, since whoever asks for a position waits for it.
+const MAX_INTERVAL: Duration = Duration::from_millis(25);
 /// How long it waits after the log or the file could not be reached.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
@@ -44,9 +49,9 @@ async fn run(store: Arc<dyn EventStore>, mut views: Views, supervisor: Superviso
     let (filter, covered) = (views.filter(), views.covered_to());
     let after = views.cursor().unwrap_or(Position::ZERO);
     let mut subscription = Subscription::new(Arc::clone(&store), after, filter);
-    let mut begun = Instant::now();
+    let (mut begun, mut interval) = (Instant::now(), MIN_INTERVAL);
     while views.cursor().is_some() {
-        tokio::time::sleep_until(begun + MIN_INTERVAL).await;
+        tokio::time::sleep_until(begun + interval).await;
         let after = subscription.cursor();
         let next = async {
             let page = subscription.next(PAGE).await?;
@@ -74,6 +79,7 @@ async fn run(store: Arc<dyn EventStore>, mut views: Views, supervisor: Superviso
         let result;
         // A view that panics takes the file with it, and so the projector.
         (views, result) = folding.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        interval = (begun.elapsed() * REST).clamp(MIN_INTERVAL, MAX_INTERVAL);
         if let Err(error) = result {
             tracing::error!(%error, "the views cannot be moved");
             subscription.seek(views.cursor().unwrap_or(Position::ZERO));
