@@ -7,8 +7,9 @@
 //! A property knows nothing of the engine but the contract and the `Features` that the engine states. It
 //! waits for conditions, each with a deadline, and never for a while.
 //!
-//! [`postgres`] runs a real server for the tests that need one, [`balancer`] stands before several nodes, and [`many`]
-//! checks what many have done at once, be they in this process or in others.
+//! [`postgres`] runs a real server for the tests that need one, [`balancer`] stands before several nodes, [`many`]
+//! checks what many have done at once, be they in this process or in others, and [`walk`] walks through a document with
+//! a program.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,5 +23,6 @@ pub mod many;
 pub mod postgres;
 pub mod schema;
 mod wait;
+pub mod walk;
 
 pub use wait::{DEADLINE, within_deadline};

@@ -250,12 +250,6 @@ impl Stager {
         self.group.bytes.len()
     }
 
-    /// Drops everything that is staged, ended batches too. Their addresses are given out again.
-    pub fn discard_group(&mut self) {
-        self.group.clear();
-        (self.ended, self.open_records) = (0, 0);
-    }
-
     /// Takes all ended batches as one group, which the flusher must be given before any later one, and begins the next
     /// behind it, in the buffer of `next`, whose contents are forgotten.
     ///

@@ -129,11 +129,6 @@ impl StreamName {
     pub fn id(&self) -> &str {
         self.0.split_once('-').map_or("", |(_, id)| id)
     }
-
-    /// Whether the stream belongs to the system, which no client may follow.
-    pub fn is_system(&self) -> bool {
-        self.0.starts_with('$')
-    }
 }
 
 /// The largest number that is read: beyond it, a program whose numbers are floating-point would hear another one.

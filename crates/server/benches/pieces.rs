@@ -150,7 +150,7 @@ fn fold(bencher: Bencher, events: u64) {
     let epoch = sillage_kernel::Epoch::from_log_id(1);
     let file = folder.path().join("views.sqlite");
     let mut views: Views =
-        systems::views().open(&file, &epoch, Position::ZERO, Baselines::default()).unwrap();
+        systems::all().views.open(&file, &epoch, Position::ZERO, Baselines::default()).unwrap();
     let mut last = 0;
     let mut seed = clock::now().as_millis();
     bencher

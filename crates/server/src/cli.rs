@@ -1,40 +1,71 @@
 //! The command line: one module for each command.
 
-pub(crate) mod archive;
-pub(crate) mod backup;
+mod archive;
+mod backup;
 mod data;
-pub(crate) mod epoch;
+mod epoch;
 mod events;
-pub(crate) mod export;
-pub(crate) mod import;
-pub(crate) mod log;
+mod export;
+mod import;
+mod log;
 #[cfg(feature = "postgres")]
-pub(crate) mod migrate;
+mod migrate;
 mod progress;
-pub(crate) mod restore;
-pub(crate) mod serve;
-pub(crate) mod state;
-pub(crate) mod tail;
-pub(crate) mod token;
-pub(crate) mod verify;
+mod restore;
+mod serve;
+mod state;
+mod tail;
+mod token;
+mod verify;
 
 use std::error::Error;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::systems::System;
+
+/// Reads the command line of a program that serves `system`, and does what it says. All of `sillage` is this with
+/// systems of its own.
+pub fn main(system: System) -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(serve) => serve::run(serve, system),
+        Command::Token(token) => token::run(token),
+        Command::Log(log) => log::run(log),
+        Command::Tail(tail) => tail::run(tail),
+        Command::State(state) => state::run(state, &system),
+        Command::Export(export) => export::run(export),
+        Command::Import(import) => import::run(import),
+        Command::Verify(verify) => verify::run(verify),
+        Command::Backup(backup) => backup::run(backup),
+        Command::Restore(restore) => restore::run(restore),
+        Command::Archive(archive) => archive::run(archive),
+        #[cfg(feature = "postgres")]
+        Command::Migrate(migrate) => migrate::run(migrate),
+        Command::Epoch(epoch) => epoch::run(epoch),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sillage: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// What a command ends with when it fails: a sentence that says what to do.
-pub(crate) type Failure = Box<dyn Error>;
+type Failure = Box<dyn Error>;
 
 /// An event-sourced, real-time backend in one binary.
 #[derive(Parser)]
 #[command(name = "sillage", version, arg_required_else_help = true)]
-pub(crate) struct Cli {
+struct Cli {
     #[command(subcommand)]
-    pub(crate) command: Command,
+    command: Command,
 }
 
 #[derive(Subcommand)]
-pub(crate) enum Command {
+enum Command {
     /// Run the server.
     Serve(serve::Serve),
     /// Print a token for a user; also while the server runs.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use sillage_gateway::Gateway;
 use sillage_gateway::codes::Close;
 use sillage_gateway::directory::Directory;
 use sillage_gateway::hub::{self, Hub};
@@ -15,7 +16,6 @@ use sillage_gateway::limits::{Bounds, Limits, Rates};
 use sillage_gateway::sampling::Sampler;
 use sillage_gateway::serving::{self, Serving};
 use sillage_gateway::tokens::{Keys, TokenError};
-use sillage_gateway::{Gateway, routes};
 use sillage_kernel::Reactor;
 use sillage_runtime::{
     BusOptions, CommandBus, Compaction, Compactor, ContentKey, Keep, Neighbour, NoPlace, Policies,
@@ -30,8 +30,8 @@ use sillage_store::{EventStore, Snapshots, StoreError};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::adapters::log_destination::LogDestination;
-use crate::{keys, studio, systems};
+use crate::keys;
+use crate::systems::{self, System};
 
 /// How long a stop waits for open requests.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -52,6 +52,8 @@ pub enum Log {
 /// How a node runs.
 #[derive(Clone)]
 pub struct Config {
+    /// What it serves.
+    pub system: System,
     /// Where it listens; port 0 takes a free one.
     pub listen: SocketAddr,
     /// What others that share its log call it.
@@ -74,16 +76,15 @@ pub struct Config {
     pub rates: Rates,
     /// How often and how long a failing event is tried.
     pub retry: Retry,
-    /// Destinations beside the node's own.
-    pub reactors: Vec<Arc<dyn Reactor>>,
     /// What some categories keep of their events; all others keep everything.
     pub keep: Vec<(String, Keep)>,
 }
 
 impl Config {
-    /// The defaults of the command line.
+    /// The defaults of the command line of `sillage`.
     pub fn new(listen: SocketAddr, data: PathBuf) -> Self {
         Self {
+            system: systems::all(),
             listen,
             name: format!("{}:{}", host(), listen.port()),
             data,
@@ -95,7 +96,6 @@ impl Config {
             bounds: Bounds::default(),
             rates: Rates::default(),
             retry: Retry::default(),
-            reactors: Vec::new(),
             keep: Vec::new(),
         }
     }
@@ -231,8 +231,8 @@ impl Node {
         let keys = Arc::new(Keys::open(&config.keys_file())?);
         tracing::info!(file = %config.keys_file().display(), fingerprint = keys.fingerprint(), "the keys were read");
         keys::hold(stored.as_ref(), &keys, &config.keys_file()).await?;
-        let deciders = systems::deciders(ContentKey(keys.content_key()));
-        let policies = Policies::new(&deciders, &systems::views(), &config.keep)?;
+        let deciders = config.system.deciders(ContentKey(keys.content_key()));
+        let policies = Policies::new(&deciders, &config.system.views, &config.keep)?;
         let store = Upcasting::over(stored, deciders.upcasters().clone());
         // Before it is looked what is missing: from then on nothing is dropped that this node has not seen.
         let neighbour = Neighbour::join(&store).await?;
@@ -256,8 +256,8 @@ impl Node {
         let projector = Projector::start(Arc::clone(&store), views, &supervisor);
 
         let mut reactors = Reactors::new(supervisor.clone(), &config.name);
-        let own: [Arc<dyn Reactor>; 2] = [Arc::clone(&hub) as _, Arc::new(LogDestination)];
-        for reactor in own.into_iter().chain(config.reactors.iter().cloned()) {
+        let sockets: Arc<dyn Reactor> = Arc::clone(&hub) as _;
+        for reactor in std::iter::once(sockets).chain(config.system.reactors.iter().cloned()) {
             reactors.start(Arc::clone(&store), reactor, config.retry);
         }
         let sweep = supervisor.spawn("sweep of the hub", hub::sweep(Arc::clone(&hub)));
@@ -283,7 +283,7 @@ impl Node {
             past,
             compactor,
             reactors: reactors.handles().to_vec(),
-            reach: systems::reach(),
+            reach: config.system.reach.clone(),
             limits: Limits::new(config.rates),
             sampler: Sampler::new(config.traces_per_second),
             ready_at,
@@ -291,7 +291,7 @@ impl Node {
             metrics: metrics_recorder(),
         });
         let (stop, stopped) = tokio::sync::watch::channel(Stop::NotYet);
-        let (address, serving) = listen(config.listen, config.serving, Arc::clone(&gateway), stopped).await?;
+        let (address, serving) = listen(&config, Arc::clone(&gateway), stopped).await?;
         let chores = [sweep, hearing, compacting, keeping];
         Ok(Self { address, gateway, projector, reactors, chores, serving, stop, held_folder })
     }
@@ -411,13 +411,13 @@ fn watch_the_log(supervisor: &Supervisor, store: &dyn EventStore) {
 async fn open_views(config: &Config, store: &dyn EventStore) -> Result<Views, NodeError> {
     let baselines = Baselines::of_compaction(store).await?;
     let file = config.data.join("views.sqlite");
-    Ok(systems::views().open(&file, &store.epoch(), store.head(), baselines)?)
+    Ok(config.system.views.clone().open(&file, &store.epoch(), store.head(), baselines)?)
 }
 
 fn open_past(config: &Config, store: &Arc<dyn EventStore>) -> Result<Arc<PastViews>, NodeError> {
     let path = config.data.join("views-of-the-past");
     let folder = |source| NodeError::Folder { path: path.clone(), source };
-    PastViews::open(Arc::clone(store), systems::views, &path).map_err(folder)
+    PastViews::open(Arc::clone(store), config.system.views.clone(), &path).map_err(folder)
 }
 
 fn open_snapshots(config: &Config) -> Result<Snapshots, NodeError> {
@@ -425,17 +425,16 @@ fn open_snapshots(config: &Config) -> Result<Snapshots, NodeError> {
 }
 
 async fn listen(
-    address: SocketAddr,
-    serving: Serving,
+    config: &Config,
     gateway: Arc<Gateway>,
     mut stopped: tokio::sync::watch::Receiver<Stop>,
 ) -> Result<(SocketAddr, JoinHandle<()>), NodeError> {
-    let failed = |source| NodeError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let failed = |source| NodeError::Listen { address: config.listen, source };
+    let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
-    let router = studio::before(routes::router(Arc::clone(&gateway), systems::routes()));
+    let router = config.system.router(Arc::clone(&gateway));
     let stop = async move { drop(stopped.wait_for(|stop| *stop == Stop::Now).await) };
-    let serve = serving::serve(listener, router, serving, stop);
+    let serve = serving::serve(listener, router, config.serving, stop);
     Ok((bound, gateway.supervisor.spawn("door", serve)))
 }
 

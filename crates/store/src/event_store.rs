@@ -1,5 +1,5 @@
 //! The contract of the event store. Every engine in the folder beside this file keeps all of it, and the
-//! conformance suite asks each of them.
+//! conformance suite asks each of them: a new one needs a fixture in `crates/conformance/tests/it/`.
 //!
 //! * An append is atomic over its streams, and answered after it is durable, never before.
 //! * Positions grow and never repeat; versions have no gaps.

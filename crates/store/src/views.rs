@@ -57,14 +57,21 @@ pub struct ViewStatus {
 }
 
 /// The views of a node, before the file is opened.
-#[derive(Default)]
-pub struct ViewSet(Vec<Box<dyn Folding>>);
+#[derive(Clone, Default)]
+pub struct ViewSet(Vec<Arc<dyn Folding>>);
 
 impl ViewSet {
     /// Adds a view, whose rows `table` keeps.
     #[must_use]
     pub fn with<V: View>(mut self, table: impl Table<V>) -> Self {
-        self.0.push(Box::new(FoldingOf::new(table)));
+        self.0.push(Arc::new(FoldingOf::new(table)));
+        self
+    }
+
+    /// Adds the views of another set.
+    #[must_use]
+    pub fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
         self
     }
 
@@ -168,7 +175,7 @@ pub struct Views {
 }
 
 struct Moving {
-    folding: Box<dyn Folding>,
+    folding: Arc<dyn Folding>,
     status: ViewStatus,
 }
 

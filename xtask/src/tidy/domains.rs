@@ -1,4 +1,4 @@
-//! One domain knows of another only its events: what was decided, never how.
+//! One domain knows of another only its events: what was decided, never how. What it stores is frozen by golden files.
 //!
 //! A domain is a file or a folder in `crates/domains/src`. From another domain it may name `crate::other::events::…`,
 //! or, when that domain is one file, a type whose name ends in `Event`. `lib.rs`, which joins them, is free.
@@ -9,6 +9,10 @@ use super::rust;
 use super::tree::{File, Tree, Violation};
 
 const FOLDER: &str = "crates/domains/src/";
+/// A folder for each kind of stream.
+const GOLDEN: &str = "crates/domains/tests/it/golden/";
+/// How the rules say what their streams are called.
+const CATEGORY: &str = "const CATEGORY: &'static str = \"";
 
 pub(crate) fn violations(tree: &Tree) -> Vec<Violation> {
     let domains: BTreeSet<&str> = tree.paths().filter_map(domain_of).collect();
@@ -16,6 +20,7 @@ pub(crate) fn violations(tree: &Tree) -> Vec<Violation> {
     for file in tree.rust() {
         if let Some(own) = domain_of(&file.path) {
             found.extend(of_file(file, own, &domains));
+            found.extend(not_frozen(tree, file));
         }
     }
     found
@@ -51,6 +56,17 @@ fn of_file(file: &File, own: &str, domains: &BTreeSet<&str>) -> Vec<Violation> {
     found
 }
 
+/// What stands in a log must be readable for ever, and only a file that is never changed shows that it is.
+fn not_frozen(tree: &Tree, file: &File) -> Vec<Violation> {
+    let categories = file.text.lines().enumerate().filter_map(|(index, line)| {
+        let category = line.trim().strip_prefix(CATEGORY)?.strip_suffix("\";")?;
+        (!tree.has(&format!("{GOLDEN}{category}"))).then_some((index + 1, category))
+    });
+    let message =
+        |category| format!("`{category}` has no golden files: add it to crates/domains/tests/it/frozen.rs");
+    categories.map(|(line, category)| file.violation(line, message(category))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,5 +91,14 @@ mod tests {
         check("audit/state.rs", "fn a(s: &crate::shop::state::Cart) {}\n", &[1]);
         check("shop/state.rs", "use crate::shop::commands::Buy;\n", &[]);
         check("lib.rs", "use crate::likes::State;\n", &[]);
+    }
+
+    #[test]
+    fn what_a_domain_stores_has_golden_files() {
+        let (text, golden) =
+            ("\n    const CATEGORY: &'static str = \"cart\";\n", format!("{GOLDEN}cart/Sold.1.json"));
+        check("shop.rs", text, &[2]);
+        let tree = Tree::of(&[("crates/domains/src/shop.rs", text), (&golden, "{}")]);
+        assert_eq!(violations(&tree), []);
     }
 }

@@ -1,4 +1,4 @@
-//! A relative link in a document points to a file of the project.
+//! What a document points to is there: the target of a relative link, and a path of the project between backticks.
 
 use super::tree::{File, Tree, Violation};
 
@@ -28,6 +28,9 @@ fn of_document(tree: &Tree, file: &File) -> Vec<Violation> {
                 found.push(file.violation(index + 1, format!("`{target}` does not exist: correct the link")));
             }
         }
+        for path in line.split('`').skip(1).step_by(2).filter(|code| is_lost(tree, code)) {
+            found.push(file.violation(index + 1, format!("`{path}` does not exist: correct the path")));
+        }
     }
     found
 }
@@ -50,6 +53,22 @@ fn targets(line: &str) -> Vec<String> {
     let first_word =
         |target: &str| target.split_whitespace().next().map(|word| word.trim_matches(['<', '>']).to_owned());
     inline.chain(label).filter_map(first_word).collect()
+}
+
+/// Whether it is a path of the project that is not there. It begins with a folder of the root, or with the name of a
+/// crate, for a file of its source: `kernel/event.rs`.
+fn is_lost(tree: &Tree, code: &str) -> bool {
+    let is_path = code.chars().all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c));
+    let Some((first, rest)) = code.split_once('/').filter(|_| is_path) else { return false };
+    if first.is_empty() || first.starts_with('.') {
+        return false;
+    }
+    let source = format!("crates/{first}/src");
+    if tree.has(first) {
+        !tree.has(code.trim_end_matches('/'))
+    } else {
+        code.ends_with(".rs") && tree.has(&source) && !tree.has(&format!("{source}/{rest}"))
+    }
 }
 
 fn exists(tree: &Tree, document: &str, target: &str) -> bool {
@@ -96,5 +115,21 @@ mod tests {
         check("docs/a.md", "[a](../../a.md)\n", &[(1, "../../a.md")]);
         check("docs/a.md", "[a]: b.md\n[^1]: Some text.\n", &[(1, "b.md")]);
         check("docs/a.md", "`[a](b.md)`\n```\n[a](b.md)\n```\n[a](c.md)\n", &[(5, "c.md")]);
+    }
+
+    #[test]
+    fn a_path_is_one_that_is_there() {
+        fn check(text: &str, expected: &[(usize, &str)]) {
+            let found = violations(&Tree::of(&[("docs/a.md", text), ("crates/kernel/src/event.rs", "")]));
+            let found: Vec<_> =
+                found.iter().map(|v| (v.line, v.message.split('`').nth(1).unwrap())).collect();
+            assert_eq!(found, expected, "{text}");
+        }
+        check(
+            "`docs/a.md` `crates/kernel/` `kernel/event.rs` `/docs` `a/b.rs` `docs/{b}.md` `kernel/index/`\n",
+            &[],
+        );
+        check("`docs/b.md`\n`crates/kernel/lib.rs`\n", &[(1, "docs/b.md"), (2, "crates/kernel/lib.rs")]);
+        check("`kernel/view.rs`\n", &[(1, "kernel/view.rs")]);
     }
 }

@@ -5,7 +5,9 @@ use super::manifest::{self, Version};
 use super::tree::{File, Tree, Violation};
 
 pub(crate) fn violations(tree: &Tree) -> Vec<Violation> {
-    let is_member = |path: &str| path == "xtask/Cargo.toml" || crate_of_manifest(path).is_some();
+    let is_example = |path: &str| path.starts_with("examples/") && path.ends_with("/Cargo.toml");
+    let is_member =
+        |path: &str| path == "xtask/Cargo.toml" || is_example(path) || crate_of_manifest(path).is_some();
     tree.files().filter(|file| is_member(&file.path)).flat_map(of_manifest).collect()
 }
 
@@ -39,7 +41,9 @@ mod tests {
     #[test]
     fn lints_and_versions_stand_once() {
         fn check(text: &str, expected: &[(usize, &str)]) {
-            tree::check(violations, "crates/a/Cargo.toml", text, expected);
+            for manifest in ["crates/a/Cargo.toml", "examples/a/Cargo.toml"] {
+                tree::check(violations, manifest, text, expected);
+            }
         }
         let lints = "[lints]\nworkspace = true\n";
         check(lints, &[]);

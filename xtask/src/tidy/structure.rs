@@ -23,7 +23,7 @@ fn is_second_test_binary(path: &str) -> bool {
     let mut parts = path.split('/');
     let inside = match (parts.next(), parts.next()) {
         (Some("xtask"), Some("tests")) => parts,
-        (Some("crates"), Some(_)) if parts.next() == Some("tests") => parts,
+        (Some("crates" | "examples"), Some(_)) if parts.next() == Some("tests") => parts,
         _ => return false,
     };
     match inside.collect::<Vec<_>>().as_slice() {
@@ -47,6 +47,7 @@ mod tests {
         check("crates/a/tests/it/main.rs", "//! The tests.\n", &[]);
         check("crates/a/tests/it/b.rs", "", &[]);
         check("crates/a/tests/b.rs", "", &[(1, "one integration binary")]);
+        check("examples/a/tests/b.rs", "", &[(1, "one integration binary")]);
         check("crates/a/tests/b/main.rs", "//! More.\n", &[(1, "one integration binary")]);
         check("xtask/tests/b.rs", "", &[(1, "one integration binary")]);
     }

@@ -1,12 +1,6 @@
 //! Segments that are written anew: what is left keeps its address, and a crash leaves the old one or the new one.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, fs, ops::ControlFlow, path::Path, sync::Arc};
 
 use sillage_journal::{
     AcceptLoss, Address, Boundary, Compaction, Disk, End, Error, Fate, Folders, Journal, Keeper, Opened,
@@ -15,7 +9,7 @@ use sillage_journal::{
 };
 use tempfile::TempDir;
 
-use crate::{LOG_ID, names};
+use crate::{LOG_ID, flip, names, segments};
 
 const SEGMENT_BYTES: u64 = 1_500;
 const BATCHES: usize = 24;
@@ -431,16 +425,6 @@ fn a_segment_that_cannot_be_written_anew_stays_as_it_is() {
         check_reader(&reader, &before.sifted(&compact(&mut keeper, 1)));
         drop(writer);
     }
-}
-
-fn segments(dir: &Path) -> Vec<PathBuf> {
-    names(dir, ".seg").into_iter().map(|name| dir.join(name)).collect()
-}
-
-fn flip(file: &Path, offset: usize) {
-    let mut bytes = fs::read(file).unwrap();
-    bytes[offset] ^= 1;
-    fs::write(file, bytes).unwrap();
 }
 
 /// Whichever byte is flipped, opening and walking tell it with the file, and a reader never gives another record.

@@ -13,7 +13,11 @@ mod round_trip;
 mod start;
 mod walk;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use sillage_journal::{Address, Disk, Error, Journal, Opened, Options, RealDisk, Record, Writer};
 
@@ -65,4 +69,16 @@ fn names(dir: &Path, ending: &str) -> Vec<String> {
     names.retain(|name| name.ends_with(ending));
     names.sort();
     names
+}
+
+/// The files of a log, in their order.
+fn segments(dir: &Path) -> Vec<PathBuf> {
+    names(dir, ".seg").into_iter().map(|name| dir.join(name)).collect()
+}
+
+/// Damages one byte of a file.
+fn flip(file: &Path, offset: usize) {
+    let mut bytes = fs::read(file).unwrap();
+    bytes[offset] ^= 0x40;
+    fs::write(file, bytes).unwrap();
 }

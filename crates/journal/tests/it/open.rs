@@ -2,7 +2,6 @@
 
 use std::{
     fs::{self, OpenOptions},
-    os::unix::fs::FileExt,
     path::Path,
     sync::Arc,
 };
@@ -16,7 +15,7 @@ use tempfile::TempDir;
 use crate::{
     LOG_ID,
     faulty_disk::{EIO, FaultyDisk, Op},
-    names, open, open_small, open_with, stage, texts,
+    flip, names, open, open_small, open_with, stage, texts,
 };
 
 /// Three groups in three segments, each with one batch of two records.
@@ -29,13 +28,6 @@ fn three_segments(dir: &Path) -> Vec<String> {
     let segments = names(dir, ".seg");
     assert_eq!(segments.len(), 3);
     segments
-}
-
-fn flip(path: &Path, offset: u64) {
-    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, offset).unwrap();
-    file.write_all_at(&[byte[0] ^ 0x40], offset).unwrap();
 }
 
 fn cut_file(path: &Path, by: u64) {
@@ -230,7 +222,7 @@ fn readers_stay_within_what_is_durable() {
     assert_eq!(reader.read(second).unwrap().payload, b"b");
     assert!(reader.read_batch(second).is_err(), "not the first of its batch");
 
-    flip(&dir.path().join(&names(dir.path(), ".seg")[0]), first.get() + 16);
+    flip(&dir.path().join(&names(dir.path(), ".seg")[0]), usize::try_from(first.get()).unwrap() + 16);
     let reason = match reader.read(first).unwrap_err() {
         Error::Damaged { reason, .. } => reason,
         other => panic!("{other:?}"),

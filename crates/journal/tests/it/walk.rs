@@ -17,7 +17,7 @@ use sillage_journal::{
 };
 use tempfile::TempDir;
 
-use crate::{LOG_ID, names, open_small, open_with, stage};
+use crate::{LOG_ID, flip, names, open_small, open_with, segments, stage};
 
 fn walk(dir: &Path) -> Walk {
     Walk::new(dir, Arc::new(RealDisk), Boundary::default())
@@ -41,16 +41,6 @@ fn log_of_twelve(dir: &Path, disk: Arc<dyn Disk>) -> Vec<Boundary> {
             writer.boundary()
         })
         .collect()
-}
-
-fn segments(dir: &Path) -> Vec<PathBuf> {
-    names(dir, ".seg").into_iter().map(|name| dir.join(name)).collect()
-}
-
-fn flip(file: &Path, offset: usize) {
-    let mut bytes = fs::read(file).unwrap();
-    bytes[offset] ^= 1;
-    fs::write(file, bytes).unwrap();
 }
 
 #[test]

@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
-use sillage_server::Log;
 use sillage_store::event_store::journal::{Folders, JournalOptions, LogError, RealDisk};
 #[cfg(feature = "postgres")]
 use sillage_store::event_store::postgres::Database;
 
 use super::Failure;
+use crate::Log;
 
 /// The data folder, an argument that all commands share.
 #[derive(Args)]

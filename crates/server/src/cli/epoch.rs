@@ -1,14 +1,14 @@
 //! `sillage epoch new`: lets the log begin a new epoch, so that whoever knows another log notices.
 
 use clap::{Args, Subcommand};
-#[cfg(feature = "postgres")]
-use sillage_server::Log;
 use sillage_store::event_store::journal::LogError;
 use sillage_store::event_store::journal::backup::begin_epoch;
 use uuid::Uuid;
 
 use super::Failure;
 use super::data::{Store, Stored};
+#[cfg(feature = "postgres")]
+use crate::Log;
 
 #[derive(Args)]
 pub(crate) struct Epoch {

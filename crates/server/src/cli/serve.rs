@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 
 use clap::Args;
 use sillage_runtime::Keep;
-use sillage_server::node::asked_to_stop;
-use sillage_server::{Config, Node, telemetry};
 use sillage_store::event_store::journal::AcceptLoss;
 
 use super::Failure;
 use super::data::{Keys, Store, Stored};
+use crate::node::asked_to_stop;
+use crate::systems::System;
+use crate::{Config, Node, telemetry};
 
 #[derive(Args)]
 pub(crate) struct Serve {
@@ -52,7 +53,7 @@ fn keep(text: &str) -> Result<(String, Keep), String> {
 /// How many requests a second are traced at most when there is a collector and nothing else is said.
 const TRACES_PER_SECOND: u32 = 10;
 
-pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
+pub(crate) fn run(serve: Serve, system: System) -> Result<(), Failure> {
     let Serve { listen, name, stored, store, keys, accept_loss, keep, otlp, traces_per_second } = serve;
     let (log, keys) = (store.log()?, keys.file());
     // An empty variable is one that is not set, as OpenTelemetry has it.
@@ -61,8 +62,14 @@ pub(crate) fn run(serve: Serve) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let telemetry = telemetry::start(collector)?;
-        let mut config =
-            Config { traces_per_second, keep, log, keys, ..Config::new(listen, stored.data.data.clone()) };
+        let mut config = Config {
+            system,
+            traces_per_second,
+            keep,
+            log,
+            keys,
+            ..Config::new(listen, stored.data.data.clone())
+        };
         if let Some(name) = name.filter(|name| !name.is_empty()) {
             config.name = name;
         }

@@ -7,7 +7,6 @@ use serde_json::value::RawValue;
 use sillage_kernel::{StreamName, Tenant, Timestamp, Version};
 use sillage_runtime::history::{Fold, HistoryError};
 use sillage_runtime::{ContentKey, StateAt, Until};
-use sillage_server::systems;
 use sillage_store::event_store::journal::Progress;
 use sillage_store::event_store::journal::events::Found;
 
@@ -15,6 +14,7 @@ use super::Failure;
 use super::data::Stored;
 use super::events::events_from;
 use super::progress::Teller;
+use crate::systems::System;
 
 #[derive(Args)]
 pub(crate) struct State {
@@ -33,14 +33,14 @@ pub(crate) struct State {
     stored: Stored,
 }
 
-pub(crate) fn run(state: State) -> Result<(), Failure> {
+pub(crate) fn run(state: State, system: &System) -> Result<(), Failure> {
     let State { stream, version, at, tenant, stored } = state;
     let until = version
         .map(|version| Until::Version(Version::new(version)))
         .or(at.map(Until::Time))
         .unwrap_or(Until::End);
     // The key tells commands apart, and none is read here.
-    let deciders = systems::deciders(ContentKey([0; 32]));
+    let deciders = system.deciders(ContentKey([0; 32]));
     let mut fold = Fold::new(&deciders, &stream, until)?;
     let mut events = events_from(&stored, None)?;
     let (total_bytes, mut teller) = (events.total_bytes()?, Teller::new("replaying"));

@@ -6,13 +6,13 @@ use std::time::Duration;
 use clap::Args;
 use sillage_gateway::tokens::{self, Allowance, Grant};
 use sillage_kernel::{Tenant, UserId};
-use sillage_server::Config;
-#[cfg(feature = "postgres")]
-use sillage_server::{Log, keys, node};
 use sillage_store::clock;
 
 use super::Failure;
 use super::data::{Data, Keys, Store};
+use crate::Config;
+#[cfg(feature = "postgres")]
+use crate::{Log, keys, node};
 
 #[derive(Args)]
 pub(crate) struct Token {

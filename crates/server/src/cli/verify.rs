@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
-#[cfg(feature = "postgres")]
-use sillage_server::Log;
 use sillage_store::event_store::journal::verify::{Concern, Verified, verify};
 #[cfg(feature = "postgres")]
 use sillage_store::event_store::postgres::Database;
@@ -12,6 +10,8 @@ use sillage_store::event_store::postgres::Database;
 use super::Failure;
 use super::data::{Store, Stored, explained};
 use super::progress::Teller;
+#[cfg(feature = "postgres")]
+use crate::Log;
 
 #[derive(Args)]
 pub(crate) struct Verify {

@@ -195,11 +195,11 @@ async fn gated(running: &Running) -> (Client, Arc<Gate>) {
 
 /// A second door to a node, whose receipts go there, and which is ready once the views are at a position.
 async fn door(running: &Running, sink: Arc<dyn ReceiptSink>, ready_at: Position) -> Client {
-    let own = running.node.gateway();
+    let (own, system) = (running.node.gateway(), systems::all());
     let bus = CommandBus::start(Arc::clone(&own.store), sink, BusOptions::default());
     let gateway = Arc::new(Gateway {
         bus,
-        deciders: systems::deciders(ContentKey(own.keys.content_key())),
+        deciders: system.deciders(ContentKey(own.keys.content_key())),
         store: Arc::clone(&own.store),
         snapshots: Arc::clone(&own.snapshots),
         hub: Arc::clone(&own.hub),
@@ -209,7 +209,7 @@ async fn door(running: &Running, sink: Arc<dyn ReceiptSink>, ready_at: Position)
         past: Arc::clone(&own.past),
         compactor: own.compactor.clone(),
         reactors: own.reactors.clone(),
-        reach: systems::reach(),
+        reach: system.reach,
         limits: Limits::new(Rates::default()),
         sampler: Sampler::new(0),
         ready_at,
@@ -219,7 +219,7 @@ async fn door(running: &Running, sink: Arc<dyn ReceiptSink>, ready_at: Position)
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let mut client = running.client.clone();
     client.address = listener.local_addr().unwrap().to_string();
-    let router = routes::router(gateway, systems::routes());
+    let router = routes::router(gateway, system.routes);
     tokio::spawn(serving::serve(listener, router, Serving::default(), std::future::pending()));
     client
 }

@@ -63,7 +63,7 @@ fn filled(path: &str, operation: &Value) -> String {
 
 /// The paths that the router knows: only its debug output tells them.
 fn routed(node: &Asked) -> BTreeSet<String> {
-    let router = routes::router(Arc::clone(node.running.node.gateway()), systems::routes());
+    let router = routes::router(Arc::clone(node.running.node.gateway()), systems::all().routes);
     let text = format!("{router:?}");
     let (_, paths) = text.split_once("paths: {").expect("the debug output of a router names its paths");
     let (paths, _) = paths.split_once("} }").unwrap();
@@ -280,6 +280,18 @@ async fn the_examples_fit_their_schemas() {
                 assert_fits(&document, name, example);
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn every_event_of_a_feed_has_a_schema() {
+    let node = Asked::start().await;
+    let asyncapi = node.document("/asyncapi.json").await;
+    let feeds = asyncapi["x-feeds"].as_array().unwrap();
+    assert!(!feeds.is_empty());
+    for event in feeds.iter().flat_map(|feed| feed["events"].as_array().unwrap()) {
+        let schema = &asyncapi["components"]["schemas"][event.as_str().unwrap()];
+        assert!(schema.is_object(), "{event} has none: give it one in the description.rs of its system");
     }
 }
 

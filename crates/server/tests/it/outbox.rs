@@ -94,7 +94,7 @@ async fn order(client: &Client, order: &str, body: Value) -> u16 {
 async fn a_stalled_destination_is_pending_a_failing_one_parked_and_a_retry_sends() {
     let webhook = Arc::new(Webhook::default());
     let running = start(|config| {
-        config.reactors.push(Arc::clone(&webhook) as _);
+        config.system.reactors.push(Arc::clone(&webhook) as _);
         config.retry = RETRY;
     })
     .await;
@@ -127,7 +127,7 @@ async fn a_stalled_destination_is_pending_a_failing_one_parked_and_a_retry_sends
 async fn an_operator_pauses_resumes_skips_and_rewinds() {
     let webhook = Arc::new(Webhook::default());
     let running = start(|config| {
-        config.reactors.push(Arc::clone(&webhook) as _);
+        config.system.reactors.push(Arc::clone(&webhook) as _);
         config.retry = RETRY;
     })
     .await;
@@ -157,7 +157,7 @@ async fn an_operator_pauses_resumes_skips_and_rewinds() {
 async fn what_is_parked_is_still_parked_after_a_restart() {
     let webhook = Arc::new(Webhook::default());
     let change = |config: &mut sillage_server::Config| {
-        config.reactors.push(Arc::clone(&webhook) as _);
+        config.system.reactors.push(Arc::clone(&webhook) as _);
         config.retry = RETRY;
     };
     let running = start(change).await;

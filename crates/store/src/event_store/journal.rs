@@ -44,7 +44,7 @@ use self::reading::read_ledger;
 use self::replay::Replayed;
 use self::writer::{Group, Publishing, Writer};
 use super::ledger::LedgerLimits;
-use super::queue::{Job, LeaseRequest, Load, Waiting};
+use super::queue::{Job, LeaseRequest, Load, Waiting, told};
 use super::sequencer::Sequencer;
 use super::tail::Tail;
 use super::{
@@ -403,15 +403,7 @@ impl EventStore for JournalStore {
     }
 
     fn failed(&self) -> BoxFuture<Arc<str>> {
-        let mut failure = self.shared.failure.subscribe();
-        Box::pin(async move {
-            let failed = failure.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
-            match failed {
-                Some(reason) => reason,
-                // A store that was dropped did not fail.
-                None => std::future::pending().await,
-            }
-        })
+        told(&self.shared.failure)
     }
 
     fn remembers_since(&self) -> Timestamp {

@@ -45,7 +45,7 @@ use self::telling::Lane;
 use self::writer::Writer;
 use super::hints::Hints;
 use super::ledger::{LedgerLimits, Memory};
-use super::queue::{Job, LeaseRequest, Load, Waiting};
+use super::queue::{Job, LeaseRequest, Load, Waiting, told};
 use super::tail::{self, Tail};
 use super::{
     Append, AppendError, Appended, BoxFuture, CursorError, CursorState, CursorUpdate, Cut, Direction,
@@ -357,15 +357,7 @@ impl EventStore for PostgresStore {
     }
 
     fn failed(&self) -> BoxFuture<Arc<str>> {
-        let mut failure = self.shared.failure.subscribe();
-        Box::pin(async move {
-            let failed = failure.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
-            match failed {
-                Some(reason) => reason,
-                // A store that was dropped did not fail.
-                None => std::future::pending().await,
-            }
-        })
+        told(&self.shared.failure)
     }
 
     fn remembers_since(&self) -> Timestamp {

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::sequencer::weight;
 use super::{
-    Append, AppendError, Appended, CursorError, CursorUpdate, Lease, MAX_WAITING_APPENDS, StoreError,
+    Append, AppendError, Appended, BoxFuture, CursorError, CursorUpdate, Lease, MAX_WAITING_APPENDS,
+    StoreError,
 };
 
 /// The most bytes that the appends of one call may hold, overheads included.
@@ -141,4 +142,17 @@ impl Waiting {
         self.appends.fetch_sub(*appends, Ordering::Relaxed);
         self.bytes.fetch_sub(*bytes, Ordering::Relaxed);
     }
+}
+
+/// Resolves once it is told why an engine can write no more.
+pub(crate) fn told(failure: &watch::Sender<Option<Arc<str>>>) -> BoxFuture<Arc<str>> {
+    let mut failure = failure.subscribe();
+    Box::pin(async move {
+        let failed = failure.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        match failed {
+            Some(reason) => reason,
+            // A store that was dropped did not fail.
+            None => std::future::pending().await,
+        }
+    })
 }

@@ -23,7 +23,7 @@ pub trait Table<V: View>: Send + Sync + 'static {
 }
 
 /// A view of any type.
-pub(super) trait Folding: Send {
+pub(super) trait Folding: Send + Sync {
     fn name(&self) -> &'static str;
     fn revision(&self) -> u32;
     fn filter(&self) -> Filter;

@@ -24,7 +24,7 @@ const PAGE: usize = 8_192;
 /// Builds them, and keeps a few.
 pub struct PastViews {
     store: Arc<dyn EventStore>,
-    views: fn() -> ViewSet,
+    views: ViewSet,
     folder: Box<Path>,
     shelf: Mutex<Shelf>,
 }
@@ -100,11 +100,7 @@ impl PastView {
 
 impl PastViews {
     /// Keeps the files in a folder of their own, which is emptied first.
-    pub fn open(
-        store: Arc<dyn EventStore>,
-        views: fn() -> ViewSet,
-        folder: &Path,
-    ) -> std::io::Result<Arc<Self>> {
+    pub fn open(store: Arc<dyn EventStore>, views: ViewSet, folder: &Path) -> std::io::Result<Arc<Self>> {
         match std::fs::remove_dir_all(folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => std::fs::create_dir_all(folder)?,
@@ -184,7 +180,7 @@ impl PastViews {
     ) -> Result<PastView, PastError> {
         // All of them, and not only those that stand for what is dropped so far: more may be dropped meanwhile.
         let baselines = Baselines::up_to(self.store.as_ref(), position).await?;
-        let (epoch, set, path) = (self.store.epoch(), (self.views)(), file.0.clone());
+        let (epoch, set, path) = (self.store.epoch(), self.views.clone(), file.0.clone());
         let mut views = blocking(move || set.open(&path, &epoch, position, baselines)).await??;
         let filter = views.filter();
         let mut reached = Position::ZERO;

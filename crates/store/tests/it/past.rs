@@ -172,7 +172,7 @@ impl Scene {
     }
 
     fn past(&self, views: fn() -> ViewSet) -> Arc<PastViews> {
-        PastViews::open(Arc::clone(&self.store) as _, views, &self.folder.path().join("past")).unwrap()
+        PastViews::open(Arc::clone(&self.store) as _, views(), &self.folder.path().join("past")).unwrap()
     }
 
     fn files(&self) -> usize {

@@ -2,9 +2,9 @@
 //! what the rules read and write.
 
 use serde_json::json;
-use sillage_domains::likes::{Likes, LikesCommand};
+use sillage_domains::likes::{Likes, LikesCommand, LikesEvent};
 use sillage_gateway::description::{FEEDS, schemas};
-use sillage_kernel::{CommandId, Decider, DomainCommand, Timestamp, UserId, Version};
+use sillage_kernel::{CommandId, Decider, DomainCommand, DomainEvent, Timestamp, UserId, Version};
 use utoipa::ToSchema;
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::tag::TagBuilder;
@@ -25,9 +25,8 @@ pub(super) use golden;
 
 /// The tag of the likes with their feeds, and the data of their events.
 pub(super) fn document() -> OpenApi {
-    let events = [LikeSetEvent::name(), LikesClosedEvent::name()];
     let feeds = json!({"feed": format!("{}-{{targetId}}", Likes::CATEGORY), "commands": LikesCommand::NAMES,
-        "events": events});
+        "events": LikesEvent::TYPES});
     let tag = TagBuilder::new()
         .name("likes")
         .description(Some("Who likes a thing, and how many do."))

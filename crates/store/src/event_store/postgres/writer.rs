@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Shared;
@@ -109,7 +110,9 @@ impl Writer {
                 self.gather(job);
             }
             match self.write(&session).await {
-                Written::Settled => {}
+                // Those who were answered may ask again, for the next group: else half of them always wait for the one
+                // after it.
+                Written::Settled => yield_now().await,
                 Written::NotYet => {
                     drop(session);
                     return self.session().await;

@@ -1,0 +1,7 @@
+//! The program `rooms`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sillage_server::main(rooms::edge::system())
+}
