@@ -9,7 +9,7 @@ use sillage_store::event_store::memory::MemoryStore;
 use sillage_store::{Append, Entry, EventStore, Subscription};
 use uuid::Uuid;
 
-const ROUNDS: usize = 12_000;
+const ROUNDS: usize = 20_000;
 /// They take turns on one thread, so that at any moment one of them is about to wait.
 const FOLLOWERS: usize = 32;
 /// After how many moments the second event comes at most.
