@@ -4,6 +4,7 @@
 //! snippets.
 
 mod arrows;
+mod contracts;
 mod domains;
 mod lengths;
 mod links;
@@ -38,6 +39,7 @@ const RULES: &[Rule] = &[
     ("manifests", manifests::violations),
     ("lock", lock::violations),
     ("links", links::violations),
+    ("contracts", contracts::violations),
 ];
 
 pub(crate) fn run(root: &Path) -> Outcome {

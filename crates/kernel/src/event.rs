@@ -349,17 +349,35 @@ mod tests {
         }
     }
 
+    /// Else a state would be another on whichever side has read it from JSON once more.
+    #[test]
+    fn a_fraction_is_read_as_it_was_written() {
+        let mut bits = 0x9e37_79b9_7f4a_7c15_u64;
+        for _ in 0..1_000 {
+            bits = bits.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            let written = f64::from_bits(bits);
+            if written.is_finite() {
+                let text = serde_json::to_string(&written).unwrap();
+                let read: f64 = serde_json::from_str(&text).unwrap();
+                assert_eq!(read.to_bits(), written.to_bits(), "{text}");
+            }
+        }
+    }
+
     #[test]
     fn a_changed_event_no_longer_follows() {
         let good = event(r#"{"count":1}"#);
         assert!(good.follows(&Checksum::START));
         assert!(!good.follows(&good.checksum), "another predecessor");
-        let changes: [fn(&mut Event); 5] = [
+        let changes: [fn(&mut Event); 8] = [
             |e| e.data = r#"{"count":2}"#.into(),
             |e| e.event_type = "LikeSetEven".into(),
             |e| e.version = Version::new(2),
             |e| e.recorded_at = Timestamp::from_micros(6),
             |e| e.stream = "like-b".parse().unwrap(),
+            |e| e.tenant = "mainly".parse().unwrap(),
+            |e| e.id = EventId(Uuid::from_u128(2)),
+            |e| e.metadata_json = r#"{"schema":2}"#.into(),
         ];
         for (row, change) in changes.into_iter().enumerate() {
             let mut bad = good.clone();

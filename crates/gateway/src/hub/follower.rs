@@ -249,3 +249,69 @@ impl Drop for Follower {
         self.connection.forget(&self.hub);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::time::{Duration, Instant};
+
+    use futures_util::FutureExt;
+
+    use super::super::sweep::tests::open;
+    use super::*;
+
+    const ROUNDS: usize = 8_000;
+    /// At how many moments after a wake-up a message comes.
+    const MOMENTS: usize = 512;
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Waits a moment, and lets another thread go on now and then, which may be the one that is waited for.
+    fn pause(pauses: &mut u32) {
+        *pauses = pauses.wrapping_add(1);
+        if pauses.is_multiple_of(1_024) { std::thread::yield_now() } else { std::hint::spin_loop() }
+    }
+
+    /// A connection is woken for nothing, and a message comes a moment later, each time at another: sometimes just when
+    /// it has found nothing and is about to wait.
+    #[tokio::test]
+    async fn no_wake_up_is_lost() {
+        let (_hub, mut follower, _) = open(3_600);
+        // To look through them takes a while, which is when the message is to come.
+        for feed in 0..MAX_FEEDS {
+            follower.subscribe(format!("like-{feed}").parse().unwrap(), Since::Start).await.unwrap();
+        }
+        let mut out = Vec::new();
+        follower.next(&mut out).await.unwrap();
+        assert_eq!(out.drain(..).count(), MAX_FEEDS);
+        let connection = Arc::clone(follower.connection());
+        let (taken, given_up) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let giving = std::thread::spawn({
+            let (connection, taken, given_up) =
+                (Arc::clone(&connection), Arc::clone(&taken), Arc::clone(&given_up));
+            let message = Utf8Bytes::from("{}");
+            move || {
+                let mut pauses = 0;
+                for round in 0..ROUNDS {
+                    while taken.load(Ordering::Acquire) < round && !given_up.load(Ordering::Relaxed) {
+                        pause(&mut pauses);
+                    }
+                    connection.wake();
+                    (0..round % MOMENTS).for_each(|n| _ = std::hint::black_box(n));
+                    connection.give_receipt(message.clone());
+                }
+            }
+        });
+        let mut pauses = 0;
+        while taken.load(Ordering::Relaxed) < ROUNDS {
+            follower.next(&mut out).await.unwrap();
+            let waits_since = Instant::now();
+            while out.is_empty() && connection.woken().now_or_never().is_none() {
+                given_up.store(waits_since.elapsed() > PATIENCE, Ordering::Relaxed);
+                assert!(!given_up.load(Ordering::Relaxed), "nobody was woken for message {taken:?}");
+                pause(&mut pauses);
+            }
+            taken.fetch_add(out.drain(..).count(), Ordering::Release);
+        }
+        giving.join().unwrap();
+    }
+}

@@ -31,7 +31,8 @@ pub async fn sweep(hub: Arc<Hub>) {
 }
 
 impl Hub {
-    fn sweep_once(&self, now: Timestamp) {
+    /// Looks once, as if it were that moment.
+    pub fn sweep_once(&self, now: Timestamp) {
         for connections in self.connections.each() {
             for connection in connections.values() {
                 let silent_since = |limit| clock::later(connection.last_heard(), limit) <= now;
@@ -59,7 +60,7 @@ fn expiry_warning() -> axum::extract::ws::Utf8Bytes {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use sillage_kernel::Actor;
     use sillage_store::event_store::memory::MemoryStore;
     use uuid::Uuid;
@@ -82,7 +83,7 @@ mod tests {
     }
 
     /// A connection that was opened now and whose token holds for so many seconds.
-    fn open(seconds: u64) -> (Arc<Hub>, Follower, Timestamp) {
+    pub(in crate::hub) fn open(seconds: u64) -> (Arc<Hub>, Follower, Timestamp) {
         let hub = Hub::new(Arc::new(MemoryStore::new(1)), Arc::new(Directory::default()), Bounds::default());
         let now = clock::now();
         let follower =

@@ -100,3 +100,22 @@ impl Waiting {
         unwritten.filter_map(|queue| queue.events.front()).map(|event| event.position).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_with_jitter_up_to_a_limit() {
+        let (first_pause, longest_pause) = (Duration::from_millis(100), Duration::from_secs(1));
+        let retry = Retry { first_pause, longest_pause, ..Retry::default() };
+        let shortest = [100, 200, 400, 800, 1_000, 1_000].map(Duration::from_millis);
+        let told: Vec<Vec<_>> = (0..8).map(|_| pauses(&retry).take(shortest.len()).collect()).collect();
+        for pauses in &told {
+            for (pause, shortest) in pauses.iter().zip(shortest) {
+                assert!((shortest..=2 * shortest).contains(pause), "{pauses:?}");
+            }
+        }
+        assert!(told.iter().any(|pauses| *pauses != told[0]), "all would come at the same time");
+    }
+}

@@ -10,6 +10,7 @@ use sillage_gateway::limits::{Bounds, Limits, Rates};
 use sillage_gateway::sampling::Sampler;
 use sillage_gateway::serving::{self, Serving};
 use sillage_gateway::{Gateway, routes};
+use sillage_kernel::Position;
 use sillage_runtime::{BusOptions, CommandBus, ContentKey, ReceiptSink, Settled};
 use sillage_server::systems;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,7 +18,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
-use crate::support::{Client, PATIENCE, Running, action, start, until, within};
+use crate::support::{Client, PATIENCE, Running, action, start, start_in, until, within};
 
 /// How long nothing must happen that would happen at once if it were not held up.
 const QUIET: Duration = Duration::from_millis(300);
@@ -186,10 +187,16 @@ impl ReceiptSink for Gate {
 
 /// A second door to a node, behind which commands are settled only once the gate is open.
 async fn gated(running: &Running) -> (Client, Arc<Gate>) {
-    let (own, system) = (running.node.gateway(), systems::all());
+    let own = running.node.gateway();
     let gate = Gate { hub: Arc::clone(&own.hub), is_open: Mutex::new(false), opened: Condvar::new() };
     let gate = Arc::new(gate);
-    let bus = CommandBus::start(Arc::clone(&own.store), Arc::clone(&gate) as _, BusOptions::default());
+    (door(running, Arc::clone(&gate) as _, own.ready_at).await, gate)
+}
+
+/// A second door to a node, whose receipts go there, and which is ready once the views are at a position.
+async fn door(running: &Running, sink: Arc<dyn ReceiptSink>, ready_at: Position) -> Client {
+    let (own, system) = (running.node.gateway(), systems::all());
+    let bus = CommandBus::start(Arc::clone(&own.store), sink, BusOptions::default());
     let gateway = Arc::new(Gateway {
         bus,
         deciders: system.deciders(ContentKey(own.keys.content_key())),
@@ -205,7 +212,7 @@ async fn gated(running: &Running) -> (Client, Arc<Gate>) {
         reach: system.reach,
         limits: Limits::new(Rates::default()),
         sampler: Sampler::new(0),
-        ready_at: own.ready_at,
+        ready_at,
         supervisor: own.supervisor.clone(),
         metrics: own.metrics.clone(),
     });
@@ -214,7 +221,29 @@ async fn gated(running: &Running) -> (Client, Arc<Gate>) {
     client.address = listener.local_addr().unwrap().to_string();
     let router = routes::router(gateway, system.routes);
     tokio::spawn(serving::serve(listener, router, Serving::default(), std::future::pending()));
-    (client, gate)
+    client
+}
+
+#[tokio::test]
+async fn a_node_is_ready_once_its_views_have_caught_up() {
+    let running = start(|_| ()).await;
+    let hub = Arc::clone(&running.node.gateway().hub);
+    let client = door(&running, hub, Position::new(1)).await;
+    let ready = || async {
+        let (status, ready) = client.get("/readyz", "").await;
+        assert_eq!(
+            (status, &ready["ready"]),
+            if status == 200 { (200, &json!(true)) } else { (503, &json!(false)) }
+        );
+        (status == 200).then_some(ready["views"][0]["position"].clone())
+    };
+    assert_eq!(ready().await, None, "the views stand before what was in the log at the start");
+    let body = action("LikeAdd", "a", Uuid::now_v7()).to_string();
+    assert_eq!(client.post("/api/commands", &client.token("alice", &[]), body).await.0, 202);
+    assert_eq!(until("readiness", ready).await, 1);
+    let Running { node, folder, .. } = running;
+    node.stop().await;
+    assert_eq!(start_in(folder, |_| ()).await.node.gateway().ready_at, Position::new(1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,14 +1,21 @@
 //! HTTP, as `PROTOCOL.md` says.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sillage_client::Timing;
 use sillage_gateway::hub::MAX_FEEDS;
 use sillage_gateway::limits::Rates;
+use sillage_gateway::tokens::{Allowance, Grant, Keys};
+use sillage_kernel::{EventId, Expected, Filter, Metadata, NewEvent, Position};
+use sillage_store::event_store::ledger::LedgerLimits;
+use sillage_store::{Append, Entry, clock};
+use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::support::{action, start, start_in};
+use crate::support::{Process, action, serve, start, start_in, until};
 
 fn like(target: &str, command_id: Uuid) -> Value {
     json!({"type": "LikeAdd", "commandId": command_id, "likeId": "l-1", "targetId": target,
@@ -35,6 +42,150 @@ async fn the_documents_route_and_the_general_one_build_the_same_command() {
     let bob = running.client.token("bob", &[]);
     assert_eq!(running.client.get(&format!("/api/commands/{id}"), &bob).await.0, 404);
     assert_eq!(running.client.get(&format!("/api/commands/{}", Uuid::now_v7()), &token).await.0, 404);
+}
+
+/// The status does not tell what the rules have said, and what they refuse takes no number of its target.
+#[tokio::test]
+async fn whatever_the_rules_say_is_taken_and_told_by_the_receipt() {
+    let running = start(|_| ()).await;
+    let token = running.client.token("mo", &["moderate", "log:read"]);
+    let commands = [
+        ("LikeAdd", json!({"outcome": "applied", "code": null, "sequence_numbers": [1], "position": 1})),
+        ("LikeAdd", json!({"outcome": "unchanged", "code": null, "sequence_numbers": [], "position": 2})),
+        ("LikesClose", json!({"outcome": "applied", "code": null, "sequence_numbers": [2], "position": 3})),
+        (
+            "LikeRemove",
+            json!({"outcome": "rejected", "code": "likes_closed", "sequence_numbers": [], "position": 4}),
+        ),
+    ];
+    for (name, expected) in commands {
+        let mut body = like("a", Uuid::now_v7());
+        body["type"] = json!(name);
+        if name == "LikesClose" {
+            body = json!({"type": name, "commandId": body["commandId"], "targetId": "a"});
+        }
+        let path = format!("/api/commands/{}", body["commandId"].as_str().unwrap());
+        // The second time the ledger answers.
+        for _ in 0..2 {
+            let answer = running.client.post("/api/social/likes", &token, body.to_string()).await;
+            assert_eq!(answer, (202, json!("")), "{name}");
+            let (_, receipt) = running.client.get(&path, &token).await;
+            for (field, value) in expected.as_object().unwrap() {
+                assert_eq!(&receipt[field], value, "{name}: {receipt}");
+            }
+        }
+    }
+    let (_, stream) = running.client.get("/api/streams/like-a", &token).await;
+    assert_eq!(stream["current_sequence"], 2, "what had no events has taken a number");
+    assert_eq!(running.node.gateway().store.head().get(), 4, "each outcome stands in the log once");
+}
+
+/// What a person is called stands in the token and on the wire, and nowhere in the data folder.
+#[tokio::test]
+async fn a_name_is_shown_and_not_kept() {
+    let running = start(|_| ()).await;
+    let grant = Grant {
+        user_id: "u-1".parse().unwrap(),
+        username: Some("Ada Lovelace".to_owned()),
+        tenant: "main".parse().unwrap(),
+        scopes: BTreeSet::new(),
+        allowance: Allowance::Full,
+        lifetime: Duration::from_secs(3_600),
+    };
+    let token = Keys::open(&running.folder.path().join("keys.json")).unwrap().issue(&grant, clock::now());
+    let mut socket = running.client.socket(&token).await;
+    socket.subscribe("like-a").await;
+    socket.send(&action("LikeAdd", "a", Uuid::now_v7())).await;
+    let event = socket.next_of("event").await;
+    assert_eq!((&event["user_id"], &event["username"]), (&json!("u-1"), &json!("Ada Lovelace")));
+    let page = running.node.gateway().store.read_all(Position::ZERO, Filter::Everything, 10).await.unwrap();
+    assert_eq!(page.events[0].id.0.get_version_num(), 7, "the id of an event tells when it was decided");
+    running.client.get("/api/social/likes/a?at_least=1", &token).await;
+    running.node.stop().await;
+
+    let mut folders = vec![running.folder.path().to_owned()];
+    let (mut files, mut ids) = (0, 0);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let bytes = std::fs::read(&path).unwrap();
+            let has = |word: &str| bytes.windows(word.len()).any(|part| part == word.as_bytes());
+            assert!(!has("Lovelace"), "the name stands in {}", path.display());
+            (files, ids) = (files + 1, ids + usize::from(has("u-1")));
+        }
+    }
+    assert!(ids >= 2, "of {files} files not even the log and the views have the id");
+}
+
+/// However much is logged, and whether the token holds or not.
+#[tokio::test]
+async fn a_token_is_never_logged() {
+    let (folder, logged) = (TempDir::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    let mut command = serve(folder.path());
+    let command = command.env("SILLAGE_LOG", "trace").stderr(logged.reopen().unwrap());
+    let server = Process::listening(command, folder.path());
+    let client = &server.client;
+    let (token, wrong) = (client.token("alice", &[]), format!("{}x", client.token("bob", &[])));
+    let mut socket = client.socket(&token).await;
+    socket.send(&action("LikeAdd", "a", Uuid::now_v7())).await;
+    socket.next_of("receipt").await;
+    socket.send(&json!({"type": "refresh_token", "token": client.token("alice", &["moderate"])})).await;
+    socket.next_of("token_refreshed").await;
+    socket.send(&json!({"type": "refresh_token", "token": wrong})).await;
+    let refused = socket.next_of("error").await;
+    assert_eq!(refused["original_action"], json!({"type": "refresh_token"}), "nor is it sent back");
+    for (token, status) in [(&token, 200), (&wrong, 401)] {
+        let answer = reqwest::get(client.url(&format!("/api/social/likes/a?token={token}"))).await.unwrap();
+        assert_eq!(answer.status().as_u16(), status);
+        assert_eq!(client.get("/api/social/likes/a", token).await.0, status);
+    }
+    server.kill();
+    let lines = std::fs::read_to_string(logged.path()).unwrap();
+    assert!(lines.contains("TRACE") || lines.contains("DEBUG"), "nothing was logged:\n{lines}");
+    // How every token of ours begins, in base64: `{"alg"` or `{"typ"`.
+    let told: Vec<_> = lines.lines().filter(|line| line.contains("eyJ")).collect();
+    assert!(told.is_empty(), "{told:#?}");
+}
+
+#[tokio::test]
+async fn a_view_that_has_stopped_says_that_it_is_stale_and_harms_nobody() {
+    let running = start(|_| ()).await;
+    let token = running.client.token("alice", &[]);
+    let post = async |target: &str| {
+        let body = like(target, Uuid::now_v7()).to_string();
+        assert_eq!(running.client.post("/api/social/likes", &token, body).await.0, 202);
+    };
+    let query =
+        reqwest::Client::new().get(running.client.url("/api/social/likes/a?at_least=1")).bearer_auth(&token);
+    post("a").await;
+    let fresh = query.try_clone().unwrap().send().await.unwrap();
+    assert_eq!((fresh.status().as_u16(), fresh.headers().get("sillage-stale")), (200, None));
+
+    let broken = NewEvent::new(EventId(Uuid::now_v7()), "LikeSetEvent", "{}", Metadata::default());
+    let stream = "like-broken".parse().unwrap();
+    let entries = vec![Entry { stream, expected: Expected::NoStream, events: vec![broken] }];
+    let tenant = "main".parse().unwrap();
+    let append = Append { tenant, entries, ledger: None, fence: None, recorded_at: None };
+    running.node.gateway().store.append(vec![append]).await.pop().unwrap().unwrap();
+    let stopped = async || {
+        let (status, ready) = running.client.get("/readyz", "").await;
+        assert_eq!(status, 200, "all others are served");
+        (!ready["views"][0]["stopped"].is_null()).then_some(())
+    };
+    until("the end of the view", stopped).await;
+
+    let stale = query.send().await.unwrap();
+    assert_eq!((stale.status().as_u16(), &stale.headers()["sillage-stale"]), (200, &"true".parse().unwrap()));
+    let likes: Value = stale.json().await.unwrap();
+    assert_eq!((&likes["count"], &likes["position"]), (&json!(1), &json!(1)));
+    post("b").await;
+    let mut socket = running.client.socket(&token).await;
+    socket.subscribe("like-b").await;
+    assert_eq!(socket.next_of("event").await["sequence_number"], 1);
 }
 
 #[tokio::test]
@@ -141,6 +292,11 @@ async fn a_guest_may_like_a_little() {
     }
     let taken = statuses.iter().filter(|status| **status == 202).count();
     assert!((3..=6).contains(&taken) && statuses.contains(&429), "{statuses:?}");
+    assert_eq!(
+        running.node.gateway().store.head().get(),
+        taken as u64,
+        "what was too much has left something"
+    );
     let mut socket = running.client.socket(token).await;
     for number in 0..10 {
         socket.send(&action("LikeAdd", &format!("b{number}"), Uuid::now_v7())).await;
@@ -234,6 +390,13 @@ async fn those_who_look_after_it_need_no_token() {
         assert!(metrics.lines().any(|found| found == line), "{line} is not in\n{metrics}");
     }
     assert!(!metrics.contains("alice"), "no user is a label");
+}
+
+#[test]
+fn a_client_gives_up_before_the_ledger_forgets() {
+    let memory = LedgerLimits::default().memory;
+    assert_eq!(memory, Duration::from_secs(30 * 24 * 3_600));
+    assert!(Timing::default().max_age < memory);
 }
 
 #[tokio::test]

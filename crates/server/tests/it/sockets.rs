@@ -4,6 +4,11 @@ use std::time::Duration;
 
 use futures_util::SinkExt;
 use serde_json::{Value, json};
+use sillage_gateway::hub::SILENCE_LIMIT;
+use sillage_kernel::Timestamp;
+use sillage_store::clock;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 use uuid::Uuid;
 
@@ -57,6 +62,67 @@ async fn every_connection_of_the_sender_hears_and_again_on_a_resend() {
     one.send(&action("LikeRemove", "a", Uuid::now_v7())).await;
     let refused = one.next_of("receipt").await;
     assert_eq!((&refused["outcome"], &refused["code"]), (&json!("rejected"), &json!("likes_closed")));
+}
+
+#[tokio::test]
+async fn nobody_but_the_sender_hears_a_receipt() {
+    let running = start(|_| ()).await;
+    let hour = Duration::from_secs(3_600);
+    let mut alice = running.client.socket(&running.client.token("alice", &[])).await;
+    let others = [
+        running.client.token("bob", &[]),
+        running.client.token("mo", &["moderate", "operate", "log:read"]),
+        running.client.token_of("other", "alice", &[], hour),
+    ];
+    let mut sockets = Vec::new();
+    for token in &others {
+        let mut socket = running.client.socket(token).await;
+        socket.subscribe("like-a").await;
+        sockets.push(socket);
+    }
+    // Receipts of one stream go out in order: with the second, the first is wherever it goes.
+    for _ in 0..2 {
+        alice.send(&like("a")).await;
+        alice.next_of("receipt").await;
+    }
+    for mut socket in sockets {
+        socket.send(&json!({"type": "ping"})).await;
+        let mut message = socket.next().await.unwrap();
+        while message["type"] == "event" {
+            message = socket.next().await.unwrap();
+        }
+        assert_eq!(message["type"], "pong", "{message}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_is_the_same_on_every_transport() {
+    let running = start(|_| ()).await;
+    let token = running.client.token("alice", &[]);
+    let mut socket = running.client.socket(&token).await;
+    socket.subscribe("like-a").await;
+    socket.send(&like("a")).await;
+    let event = socket.next_of("event").await;
+    socket.send(&json!({"type": "sync", "feed": "like-a"})).await;
+    assert_eq!(socket.next_of("sync_batch").await["events"], json!([event]));
+
+    let request =
+        reqwest::Client::new().get(running.client.url(&format!("/api/stream?feed=like-a&token={token}")));
+    let mut answer = request.send().await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "text/event-stream");
+    let mut text = String::new();
+    while !text.contains("sequence_number") || !text.ends_with("\n\n") {
+        let chunk = within("an event", answer.chunk()).await.unwrap().expect("it has no end");
+        text.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    let names: Vec<_> = text.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name).collect();
+    assert_eq!(
+        names,
+        ["retry", "data", "id", "data"],
+        "without an `event:`, which a browser would look for\n{text}"
+    );
+    let data = text.lines().filter_map(|line| line.strip_prefix("data: ")).next_back().unwrap();
+    assert_eq!(serde_json::from_str::<Value>(data).unwrap(), event);
 }
 
 #[tokio::test]
@@ -162,9 +228,71 @@ async fn a_socket_that_may_not_or_misbehaves_is_closed_with_its_code() {
     let mut binary = running.client.socket(&token).await;
     binary.stream.send(Message::Binary(Bytes::from_static(b"x"))).await.unwrap();
     assert_eq!(binary.next().await, Err(4400));
+    let mut broken = running.client.socket(&token).await;
+    let text = Frame::message(Bytes::from_static(b"{\xff}"), OpCode::Data(Data::Text), true);
+    broken.stream.send(Message::Frame(text)).await.unwrap();
+    assert_eq!(broken.next().await, Err(4400));
     let mut large = running.client.socket(&token).await;
     large.send_text(&"x".repeat(300_000)).await;
     assert_eq!(large.next().await, Err(1009));
+}
+
+#[tokio::test]
+async fn whatever_is_sent_is_a_sign_of_life_and_silence_ends_a_socket() {
+    let running = start(|_| ()).await;
+    let hub = &running.node.gateway().hub;
+    let mut socket = running.client.socket(&running.client.token("alice", &[])).await;
+    for message in [r#"{"type":"ping"}"#, "nonsense", r#"{"type":"sync","feed":"like-a"}"#] {
+        let sent = clock::now();
+        socket.send_text(message).await;
+        socket.next().await.unwrap();
+        let just_in_time = clock::later(sent, SILENCE_LIMIT).as_micros() - 1;
+        hub.sweep_once(Timestamp::from_micros(just_in_time));
+    }
+    socket.send(&json!({"type": "ping"})).await;
+    assert_eq!(socket.next().await.unwrap()["type"], "pong", "it was heard all the time");
+    hub.sweep_once(clock::later(clock::now(), SILENCE_LIMIT));
+    assert_eq!(socket.next().await, Err(4408));
+}
+
+#[tokio::test]
+async fn a_frame_holds_several_messages_one_a_line() {
+    let running = start(|_| ()).await;
+    let mut socket = running.client.socket(&running.client.token("alice", &[])).await;
+    let ping = json!({"type": "ping"});
+    socket.send_text(&format!("{ping}\n\n{ping}\r\n{}\n", like("a"))).await;
+    for kind in ["pong", "pong", "receipt"] {
+        assert_eq!(socket.next().await.unwrap()["type"], kind);
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_on_a_socket_is_an_error_with_what_was_sent() {
+    let running = start(|_| ()).await;
+    let mut socket = running.client.socket(&running.client.token("alice", &[])).await;
+    let taken = like("a");
+    socket.send(&taken).await;
+    assert_eq!(socket.next_of("receipt").await["outcome"], "applied");
+    let with = |field: &str, value: Value| {
+        let mut action = taken.clone();
+        action[field] = value;
+        action
+    };
+    let rows = [
+        (with("event_type", json!("LikeRemove")), "conflict"),
+        (with("feed", json!("like-b")), "conflict"),
+        (with("feed", json!("secret-1")), "not_found"),
+        (with("event_type", json!("LikeMaybe")), "unknown_command"),
+        (json!({"type": "subscribe", "feed": "secret-1"}), "not_found"),
+        (json!({"type": "sync", "feed": "secret-1"}), "not_found"),
+    ];
+    for (message, code) in rows {
+        socket.send(&message).await;
+        let error = socket.next().await.unwrap();
+        let said = (&error["type"], &error["code"], &error["original_action"]);
+        assert_eq!(said, (&json!("error"), &json!(code), &message));
+    }
+    assert_eq!(running.node.gateway().store.head().get(), 1);
 }
 
 #[tokio::test]

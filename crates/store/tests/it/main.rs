@@ -12,6 +12,7 @@ mod failing_writes;
 mod import;
 mod journal;
 mod past;
+mod subscription;
 mod verify;
 mod views;
 mod walk;
