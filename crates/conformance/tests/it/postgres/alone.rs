@@ -164,19 +164,19 @@ async fn a_stream_that_was_there_before_is_no_new_one() {
 /// to be refused is.
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_write_in_turn_answer_as_one() {
-    const TURNS: u32 = 120;
+    const TURNS: usize = 120;
     let fixture = OnPostgres::new().await;
     let nodes: [Arc<dyn EventStore>; 2] = [fixture.store.clone(), open(&fixture.address, 9, OPTIONS()).await];
     let mut random = TestRng::from_seed(RngAlgorithm::ChaCha, &[11; 32]);
-    let mut below = |bound: u32| random.next_u32() % bound;
+    let mut below = |bound: usize| random.next_u32() as usize % bound;
     let mut position = Position::ZERO;
     let mut ends: BTreeMap<StreamName, u64> = BTreeMap::new();
     let mut settled: Vec<(Append, Option<Receipt>)> = Vec::new();
     for turn in 0..TURNS {
-        let node = &nodes[below(2) as usize];
+        let node = &nodes[below(2)];
         for _ in 0..1 + below(7) {
             let name = if below(8) == 0 { format!("new-{turn}") } else { below(4).to_string() };
-            let (thing, events) = (stream(&name), below(3) as usize);
+            let (thing, events) = (stream(&name), below(3));
             let end = ends.entry(thing.clone()).or_default();
             let expected = match below(12) {
                 0 => Expected::NoStream,
@@ -187,7 +187,7 @@ async fn nodes_that_write_in_turn_answer_as_one() {
                 _ => Expected::Exactly(Version::new(*end)),
             };
             if below(8) == 0 && !settled.is_empty() {
-                let (append, receipt) = &settled[below(settled.len() as u32) as usize];
+                let (append, receipt) = &settled[below(settled.len())];
                 match append_one(&**node, append.clone()).await {
                     Err(AppendError::Known(known)) => assert_eq!(Some(&known.receipt), receipt.as_ref()),
                     other => panic!("it was settled before: {other:?}"),

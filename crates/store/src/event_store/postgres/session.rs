@@ -8,7 +8,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sillage_kernel::{Event, Timestamp};
 use tokio::time::Instant;
@@ -38,8 +37,9 @@ const CHECK: &str = "
     )
     FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now) AS moment";
 
-/// By how much the time that a group is given before it is sent may differ from that of the database.
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
+/// By how much the time that a group is given before it is sent may differ from that of the database, in
+/// microseconds.
+const CLOCK_TOLERANCE: i64 = 1_000_000;
 
 /// A transaction that may write.
 const BEGIN: &str = "BEGIN READ WRITE";
@@ -101,7 +101,9 @@ const ADD_GROUP: &str = "INSERT INTO sillage.groups (id) VALUES ($1)";
 
 const FIND_GROUP: &str = "SELECT EXISTS (SELECT FROM sillage.groups WHERE id = $1)";
 
-const TELL: &str = "SELECT pg_notify($1, $2)";
+/// The same, and all nodes are told.
+const ADD_GROUP_AND_TELL: &str = "
+    WITH added AS (INSERT INTO sillage.groups (id) VALUES ($1)) SELECT pg_notify($2, $3)";
 
 /// A connection that writes.
 pub(super) struct Session {
@@ -122,13 +124,13 @@ pub(super) struct Session {
     park: Statement,
     add_group: Statement,
     find_group: Statement,
-    tell: Statement,
+    add_group_and_tell: Statement,
 }
 
 impl Session {
     pub(super) async fn new(link: Link) -> Result<Self, Failed> {
         let client = link.client();
-        let (lock, check, state, heads, ledger, leases, cursors, find_group, tell) = tokio::try_join!(
+        let (lock, check, state, heads, ledger, leases, cursors, find_group) = tokio::try_join!(
             client.prepare(LOCK),
             client.prepare(CHECK),
             client.prepare(STATE),
@@ -137,9 +139,18 @@ impl Session {
             client.prepare(LEASES),
             client.prepare(CURSORS),
             client.prepare(FIND_GROUP),
-            client.prepare(TELL),
         )?;
-        let (add_events, add_ledger, set_leases, set_cursors, forget_skipped, unpark, park, add_group) = tokio::try_join!(
+        let (
+            add_events,
+            add_ledger,
+            set_leases,
+            set_cursors,
+            forget_skipped,
+            unpark,
+            park,
+            add_group,
+            add_group_and_tell,
+        ) = tokio::try_join!(
             client.prepare(ADD_EVENTS),
             client.prepare(ADD_LEDGER),
             client.prepare(SET_LEASES),
@@ -148,6 +159,7 @@ impl Session {
             client.prepare(UNPARK),
             client.prepare(PARK),
             client.prepare(ADD_GROUP),
+            client.prepare(ADD_GROUP_AND_TELL),
         )?;
         Ok(Self {
             link,
@@ -167,7 +179,7 @@ impl Session {
             park,
             add_group,
             find_group,
-            tell,
+            add_group_and_tell,
         })
     }
 
@@ -224,8 +236,7 @@ impl Session {
             self.forget_skipped(cursors),
             self.unpark(cursors),
             self.park(cursors),
-            self.add_group(*id),
-            self.tell(events, telling::grown(*position, told_by)),
+            self.add_group(*id, events, telling::grown(*position, told_by)),
             self.simple("COMMIT"),
         )?;
         Ok(())
@@ -284,12 +295,12 @@ impl Session {
     async fn check(&self, left: &State) -> Result<(Timestamp, Instant), Failed> {
         let State { log_id, position, forgotten_until, now, ending, recorded_at: _, heard: _, unknown: _ } =
             left;
-        let (position, tolerance) = (column(position.get()), column(CLOCK_TOLERANCE.as_micros() as u64));
-        let (forgotten, now) = (forgotten_until.as_micros(), now.as_micros());
+        let (position, forgotten, now) =
+            (column(position.get()), forgotten_until.as_micros(), now.as_micros());
         let ending = ending.as_ref().map(|checksum| &checksum.0[..]);
         let row = self
             .client()
-            .query_one(&self.check, &[log_id, &forgotten, &position, &ending, &now, &tolerance])
+            .query_one(&self.check, &[log_id, &forgotten, &position, &ending, &now, &CLOCK_TOLERANCE])
             .await?;
         Ok((Timestamp::from_micros(get(&row, 0)?), Instant::now()))
     }
@@ -454,15 +465,11 @@ impl Session {
         Ok(())
     }
 
-    async fn add_group(&self, id: Uuid) -> Result<(), Failed> {
-        self.client().execute(&self.add_group, &[&id]).await?;
-        Ok(())
-    }
-
-    async fn tell(&self, events: &[Arc<Event>], told: String) -> Result<(), Failed> {
-        if !events.is_empty() {
-            self.client().execute(&self.tell, &[&CHANNEL, &told]).await?;
-        }
+    async fn add_group(&self, id: Uuid, events: &[Arc<Event>], told: String) -> Result<(), Failed> {
+        match events.is_empty() {
+            true => self.client().execute(&self.add_group, &[&id]).await?,
+            false => self.client().execute(&self.add_group_and_tell, &[&id, &CHANNEL, &told]).await?,
+        };
         Ok(())
     }
 }
