@@ -62,18 +62,6 @@ async fn a_group_behind_that_of_another_node_is_kept_once_where_it_belongs() {
     assert_eq!(count(&fixture, "ledger").await, ALONE as i64 + 1);
 }
 
-/// A node that is alone knows what it has written itself.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_expectation_is_held_against_what_the_node_itself_has_written() {
-    let fixture = OnPostgres::new().await;
-    for version in (0..2 * ALONE).map(Version::new) {
-        append_one(&*fixture.store, to_a(Expected::Exactly(version), 1)).await.unwrap();
-        let (expected, actual) = (Expected::Exactly(version), version.next());
-        let conflict = AppendError::Conflict { stream: stream("a"), expected, actual };
-        assert_eq!(append_one(&*fixture.store, to_a(expected, 0)).await, Err(conflict));
-    }
-}
-
 /// What is only expected, and adds no event that a key could refuse, is judged by what is true, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expectation_is_held_against_what_another_node_has_written() {
@@ -137,29 +125,6 @@ async fn a_command_that_another_node_has_settled_is_known() {
         assert!(matches!(answer, Err(AppendError::Known(_))), "{answer:?}");
         assert_eq!(count(&fixture, "events").await, ALONE as i64);
     }
-}
-
-/// A node that is alone again knows nothing any more of the streams that another has written meanwhile.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_is_alone_again_has_forgotten_what_was_before() {
-    let fixture = OnPostgres::new().await;
-    let other = open(&fixture.address, 9, OPTIONS()).await;
-    for (node, name, times) in [(&fixture.store, "a", ALONE), (&other, "a", 1), (&fixture.store, "b", ALONE)]
-    {
-        for _ in 0..times {
-            add(&**node, name).await.unwrap();
-        }
-    }
-    // The end that was its own comes first: whatever is refused has been read.
-    for version in (0..=ALONE).rev().map(Version::new) {
-        let expected = Expected::Exactly(version);
-        let actual = Version::new(ALONE + 1);
-        let conflict = AppendError::Conflict { stream: stream("a"), expected, actual };
-        assert_eq!(append_one(&*fixture.store, to_a(expected, 0)).await, Err(conflict));
-    }
-    let right = Expected::Exactly(Version::new(ALONE + 1));
-    append_one(&*fixture.store, to_a(right, 1)).await.unwrap();
-    assert_in_order(&follow(fixture.store.clone(), fixture.store.head()).await);
 }
 
 /// A stream that this node has never seen is not taken for a new one.
