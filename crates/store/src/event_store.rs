@@ -8,7 +8,6 @@
 //! * The contents of an event go only when somebody cuts its stream, and then reading it is an error, never silence.
 
 pub mod codec;
-mod heads;
 pub mod hints;
 pub mod journal;
 pub mod ledger;

@@ -1,6 +1,5 @@
 //! The engine on a database of its own, whose lock of the log can be held and whose disk can be broken.
 
-mod alone;
 mod answers;
 mod database;
 mod hints;

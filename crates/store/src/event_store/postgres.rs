@@ -8,7 +8,6 @@
 //! as `Unavailable`, at once, until it is back. Only what may have been committed already is asked for before anybody
 //! hears of it, however long that takes.
 
-mod alone;
 pub(crate) mod arriving;
 mod dropping;
 mod epoch;

@@ -1,7 +1,6 @@
 //! Connections that fail while a group is committed: everybody hears what is true.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -88,37 +87,6 @@ async fn a_lost_commit_is_asked_for() {
     assert_faulty_agree(&other, attempts).await;
 }
 
-/// The same where a whole transaction is in what was sent with the COMMIT, as it is while no other node writes.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_commit_of_a_whole_group_is_asked_for() {
-    const ROUNDS: usize = 2;
-    let fixture = OnPostgres::new().await;
-    let proxy = Proxy::before(&fixture.address).await;
-    let impatient = PostgresOptions { statement_timeout: Duration::from_secs(1), ..OPTIONS() };
-    let node: Arc<dyn EventStore> = open(&proxy.address, 9, impatient).await;
-    let mut attempts = Vec::new();
-    let faults = [Fault::AnswerLost, Fault::CommitLost, Fault::Silence, Fault::Hang];
-    for (round, fault) in faults.into_iter().cycle().take(faults.len() * ROUNDS).enumerate() {
-        // Then it knows that it is alone.
-        for _ in 0..3 {
-            add(&*node, "before").await.unwrap();
-        }
-        *proxy.fault.lock().unwrap() = Some(fault);
-        let new = stream(&format!("new-{round}"));
-        let append = settling(&new_command(), vec![entry(&new, Expected::NoStream, 2)]);
-        let answer = append_one(&*node, append.clone()).await;
-        let kept = matches!(fault, Fault::AnswerLost | Fault::Silence);
-        match &answer {
-            Ok(appended) if kept => assert!(node.head() >= appended.position),
-            Err(AppendError::Unavailable(_)) if !kept => {}
-            wrong => panic!("{fault:?}: {wrong:?}"),
-        }
-        attempts.push(Attempt { append, answer });
-    }
-    assert!(proxy.whole.load(Ordering::Relaxed) > 0, "no group was sent as a whole");
-    assert_faulty_agree(&node, attempts).await;
-}
-
 /// As [`assert_agrees`], past the events that stand before each fault.
 async fn assert_faulty_agree(store: &Arc<dyn EventStore>, attempts: Vec<Attempt>) {
     let log = super::answers::follow(Arc::clone(store), store.head()).await;
@@ -140,8 +108,6 @@ async fn assert_faulty_agree(store: &Arc<dyn EventStore>, attempts: Vec<Attempt>
 struct Proxy {
     address: String,
     fault: Arc<Mutex<Option<Fault>>>,
-    /// How many faults met a transaction that was sent as a whole.
-    whole: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -152,28 +118,21 @@ impl Proxy {
         let (server, database) = rest.split_once('/').unwrap();
         let own = format!("{user}@127.0.0.1:{port}/{database}");
         let fault = Arc::new(Mutex::new(None));
-        let whole = Arc::new(AtomicUsize::new(0));
-        let (server, faults, wholes) = (server.to_owned(), Arc::clone(&fault), Arc::clone(&whole));
+        let (server, faults) = (server.to_owned(), Arc::clone(&fault));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(&server).await.unwrap();
-                tokio::spawn(carry(client, server, Arc::clone(&faults), Arc::clone(&wholes)));
+                tokio::spawn(carry(client, server, Arc::clone(&faults)));
             }
         });
-        Self { address: own, fault, whole }
+        Self { address: own, fault }
     }
 }
 
-/// Messages of the simple protocol.
-const BEGIN: &[u8] = b"Q\0\0\0\x15BEGIN READ WRITE\0";
+/// A message of the simple protocol.
 const COMMIT: &[u8] = b"Q\0\0\0\x0bCOMMIT\0";
 
-async fn carry(
-    client: TcpStream,
-    server: TcpStream,
-    faults: Arc<Mutex<Option<Fault>>>,
-    wholes: Arc<AtomicUsize>,
-) -> io::Result<()> {
+async fn carry(client: TcpStream, server: TcpStream, faults: Arc<Mutex<Option<Fault>>>) -> io::Result<()> {
     let ((mut from_client, mut to_client), (mut from_server, mut to_server)) =
         (client.into_split(), server.into_split());
     let (mut asked, mut answered) = (vec![0; 1 << 20], vec![0; 1 << 20]);
@@ -185,11 +144,7 @@ async fn carry(
                     return Ok(());
                 }
                 let commit = sent.windows(COMMIT.len()).position(|window| window == COMMIT);
-                let begins = sent.windows(BEGIN.len()).any(|window| window == BEGIN);
                 let fault = commit.and_then(|at| Some((at, faults.lock().unwrap().take()?)));
-                if fault.is_some() && begins {
-                    wholes.fetch_add(1, Ordering::Relaxed);
-                }
                 match fault {
                     None => to_server.write_all(sent).await?,
                     Some((at, Fault::CommitLost)) => return to_server.write_all(&sent[..at]).await,

@@ -9,34 +9,49 @@ use sillage_kernel::{Event, Version};
 
 use super::{Kind, Shared, unreadable};
 use crate::event_store::codec::{decode_dropped, decode_event};
-use crate::event_store::heads::RecentHeads;
-use crate::event_store::sequencer::{Head, Heads, StreamKey};
+use crate::event_store::sequencer::{Head, Heads, StreamKey, StreamMap};
 use crate::event_store::{Direction, StoreError};
 
 /// The heads of a log.
 pub(super) struct HotHeads {
     shared: Arc<Shared>,
-    recent: RecentHeads,
+    /// Up to half of what may be kept, used since the last time it was full; and what was used before that.
+    hot: StreamMap<Head>,
+    cooling: StreamMap<Head>,
+    most: usize,
 }
 
 impl HotHeads {
     pub(super) fn new(shared: Arc<Shared>, most: usize) -> Self {
-        Self { shared, recent: RecentHeads::new(most) }
+        Self { shared, hot: StreamMap::default(), cooling: StreamMap::default(), most }
     }
 }
 
 impl Heads for HotHeads {
     fn get(&mut self, key: &StreamKey) -> Result<Head, StoreError> {
-        if let Some(head) = self.recent.get(key) {
-            return Ok(head);
+        if let Some(head) = self.hot.get(key) {
+            return Ok(*head);
         }
-        let head = self.shared.read_head(key)?;
+        let head = match self.cooling.remove(key) {
+            Some(head) => head,
+            None => self.shared.read_head(key)?,
+        };
         self.set(key.clone(), head);
         Ok(head)
     }
 
     fn set(&mut self, key: StreamKey, head: Head) {
-        self.recent.set(key, head);
+        let half = (self.most / 2).max(1);
+        if self.hot.len() >= half {
+            let hot = std::mem::replace(
+                &mut self.hot,
+                StreamMap::with_capacity_and_hasher(half, foldhash::quality::RandomState::default()),
+            );
+            let cold = std::mem::replace(&mut self.cooling, hot);
+            // Letting go of so many takes a while, and the writer has better to do.
+            drop(std::thread::Builder::new().spawn(move || drop(cold)));
+        }
+        self.hot.insert(key, head);
     }
 }
 

@@ -10,7 +10,7 @@ use uuid::{NoContext, Uuid};
 
 use super::rows::State;
 use crate::clock;
-use crate::event_store::queue::{Answer, Job, LeaseRequest, Load};
+use crate::event_store::queue::{Answer, Job, LeaseRequest};
 use crate::event_store::sequencer::{Admitted, Head, Sequencer, StreamKey, StreamMap};
 use crate::event_store::{
     Append, AppendError, Appended, CursorError, CursorState, CursorUpdate, Entry, Fence, Lease, LedgerEntry,
@@ -165,28 +165,6 @@ impl Group {
         self.events.extend(events);
         self.ledger.extend(ledger);
         Ok(appended)
-    }
-
-    /// Whether anything in it is refused.
-    pub(super) fn refuses(&self) -> bool {
-        let is_refused = |answer: &Answer| match answer {
-            Answer::Append(results, _) => results.iter().any(Result::is_err),
-            Answer::Cursor(result, _) => result.is_err(),
-            Answer::Lease(result, _) => !matches!(result, Ok(Some(_))),
-        };
-        self.answers.iter().any(is_refused)
-    }
-
-    /// The jobs that it was made of, from copies of what they were to append. Nothing of it was kept.
-    pub(super) fn undo(self, copies: Vec<Vec<Append>>) -> Vec<Job> {
-        let job = |(answer, appends): (Answer, Vec<Append>)| match answer {
-            Answer::Append(_, reply) => {
-                let load = Load::of(&appends);
-                Job::Append(appends, load, reply)
-            }
-            Answer::Cursor(..) | Answer::Lease(..) => unreachable!("there are copies of appends alone"),
-        };
-        self.answers.into_iter().zip(copies).map(job).collect()
     }
 
     /// Whether nothing of it is to be kept: then what everybody hears rests on what was committed before.

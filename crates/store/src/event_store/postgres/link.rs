@@ -93,9 +93,6 @@ pub(super) enum Failed {
     /// The tables are not those that were made: nothing mends it while the program runs.
     #[error("the tables of the log are not as they were: {0}")]
     Broken(Arc<str>),
-    /// The log is not what it was taken for: look at it again.
-    #[error("the log is not what it was taken for: {0}")]
-    Differs(Arc<str>),
     /// The database has said no.
     #[error("the database has refused it: {0}")]
     Refused(Arc<str>),
@@ -108,9 +105,6 @@ impl From<tokio_postgres::Error> for Failed {
         let fatal = error.as_db_error().is_some_and(|error| matches!(error.severity(), "FATAL" | "PANIC"));
         match code.code() {
             _ if *code == SqlState::LOCK_NOT_AVAILABLE => Self::Busy,
-            // A check of ours has failed, something is there that nobody knew of, or something before has failed in the
-            // same transaction.
-            "22012" | "23505" | "25P02" => Self::Differs(said),
             // Who may not come in is told so at once.
             "3D000" => Self::Refused(said),
             class if class.starts_with("28") => Self::Refused(said),

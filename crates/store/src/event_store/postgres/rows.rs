@@ -5,7 +5,6 @@ use std::sync::Arc;
 use sillage_kernel::{
     Checksum, CommandId, ContentHash, Event, EventId, Metadata, Position, Receipt, Timestamp, Version,
 };
-use tokio::time::Instant;
 use tokio_postgres::{Client, Row, Statement};
 use uuid::Uuid;
 
@@ -16,11 +15,10 @@ use crate::event_store::{CursorState, LedgerEntry, LedgerKey, Mode, Parked};
 /// database, one for all nodes.
 pub(super) const STATE: &str = "
     SELECT log.log_id, coalesce(last.position, 0), coalesce(last.recorded_at, 0), log.forgotten_until,
-        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, log.renewed,
-        last.checksum
+        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, log.renewed
     FROM sillage.log
     LEFT JOIN LATERAL (
-        SELECT position, recorded_at, checksum FROM sillage.events ORDER BY position DESC LIMIT 1
+        SELECT position, recorded_at FROM sillage.events ORDER BY position DESC LIMIT 1
     ) AS last ON true";
 
 /// What is known of some commands: the place of each that is known among them, and its entry.
@@ -45,11 +43,7 @@ pub(super) struct State {
     pub(super) position: Position,
     pub(super) recorded_at: Timestamp,
     pub(super) forgotten_until: Timestamp,
-    /// What time it was, by the clock of the database, and when that was heard.
     pub(super) now: Timestamp,
-    pub(super) heard: Instant,
-    /// The checksum of the last event, which no other event has.
-    pub(super) ending: Option<Checksum>,
     /// Whether a reactor runs that was never heard of.
     pub(super) unknown: Mode,
 }
@@ -86,8 +80,6 @@ pub(super) fn state(row: &Row) -> Result<State, Failed> {
         recorded_at: Timestamp::from_micros(get(row, 2)?),
         forgotten_until: Timestamp::from_micros(get(row, 3)?),
         now: Timestamp::from_micros(get(row, 4)?),
-        heard: Instant::now(),
-        ending: get::<Option<&[u8]>>(row, 6)?.map(checksum).transpose()?,
         unknown: if get(row, 5)? { Mode::Held } else { Mode::Running },
     })
 }
@@ -141,10 +133,6 @@ pub(super) fn is_dropped(row: &Row, at: usize) -> Result<bool, Failed> {
 
 fn text(row: &Row, at: usize) -> Result<&str, Failed> {
     std::str::from_utf8(get::<Option<&[u8]>>(row, at)?.unwrap_or_default()).map_err(malformed)
-}
-
-fn checksum(bytes: &[u8]) -> Result<Checksum, Failed> {
-    Ok(Checksum(bytes.try_into().map_err(malformed)?))
 }
 
 fn bytes<const N: usize>(row: &Row, at: usize) -> Result<[u8; N], Failed> {

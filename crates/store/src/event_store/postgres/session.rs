@@ -2,15 +2,12 @@
 //! committed in one go.
 //!
 //! Invariant: whoever has the lock of the log sees everything that was committed, and nobody commits before it lets
-//! go. Each step is sent as a whole before the first answer is awaited, so a group costs two round trips; one of which
-//! nothing has to be read costs one. Outside a transaction the session can write nothing, so what was sent behind a
-//! `BEGIN` that failed fails, too.
+//! go. Each step is sent as a whole before the first answer is awaited, so a group costs two round trips.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use sillage_kernel::{Event, Timestamp};
-use tokio::time::Instant;
 use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
@@ -23,29 +20,6 @@ use crate::event_store::sequencer::{Head, StreamKey, StreamMap};
 use crate::event_store::{CursorState, Lease, LedgerEntry, LedgerKey};
 
 pub(super) const LOCK: &str = "SELECT 1 FROM sillage.log FOR UPDATE";
-
-/// What time it is, by the clock of the database. Fails as a division by zero unless the log is where it was left, has
-/// forgotten no more, and the time that it was taken for is about right.
-const CHECK: &str = "
-    SELECT moment.now / (
-        SELECT count(*) FROM sillage.log
-        LEFT JOIN LATERAL (
-            SELECT position, checksum FROM sillage.events ORDER BY position DESC LIMIT 1
-        ) AS last ON true
-        WHERE log.log_id = $1 AND log.forgotten_until = $2 AND coalesce(last.position, 0) = $3
-            AND last.checksum IS NOT DISTINCT FROM $4 AND abs(moment.now - $5) <= $6
-    )
-    FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now) AS moment";
-
-/// By how much the time that a group is given before it is sent may differ from that of the database, in
-/// microseconds.
-const CLOCK_TOLERANCE: i64 = 1_000_000;
-
-/// A transaction that may write.
-const BEGIN: &str = "BEGIN READ WRITE";
-
-/// Outside such a one nothing is written.
-const GUARD: &str = "SET default_transaction_read_only = on";
 
 const HEADS: &str = "
     SELECT wanted.place, last.version, last.checksum
@@ -101,15 +75,12 @@ const ADD_GROUP: &str = "INSERT INTO sillage.groups (id) VALUES ($1)";
 
 const FIND_GROUP: &str = "SELECT EXISTS (SELECT FROM sillage.groups WHERE id = $1)";
 
-/// The same, and all nodes are told.
-const ADD_GROUP_AND_TELL: &str = "
-    WITH added AS (INSERT INTO sillage.groups (id) VALUES ($1)) SELECT pg_notify($2, $3)";
+const TELL: &str = "SELECT pg_notify($1, $2)";
 
 /// A connection that writes.
 pub(super) struct Session {
     link: Link,
     lock: Statement,
-    check: Statement,
     state: Statement,
     heads: Statement,
     ledger: Statement,
@@ -124,33 +95,23 @@ pub(super) struct Session {
     park: Statement,
     add_group: Statement,
     find_group: Statement,
-    add_group_and_tell: Statement,
+    tell: Statement,
 }
 
 impl Session {
     pub(super) async fn new(link: Link) -> Result<Self, Failed> {
         let client = link.client();
-        let (lock, check, state, heads, ledger, leases, cursors, find_group) = tokio::try_join!(
+        let (lock, state, heads, ledger, leases, cursors, find_group, tell) = tokio::try_join!(
             client.prepare(LOCK),
-            client.prepare(CHECK),
             client.prepare(STATE),
             client.prepare(HEADS),
             client.prepare(rows::LEDGER),
             client.prepare(LEASES),
             client.prepare(CURSORS),
             client.prepare(FIND_GROUP),
+            client.prepare(TELL),
         )?;
-        let (
-            add_events,
-            add_ledger,
-            set_leases,
-            set_cursors,
-            forget_skipped,
-            unpark,
-            park,
-            add_group,
-            add_group_and_tell,
-        ) = tokio::try_join!(
+        let (add_events, add_ledger, set_leases, set_cursors, forget_skipped, unpark, park, add_group) = tokio::try_join!(
             client.prepare(ADD_EVENTS),
             client.prepare(ADD_LEDGER),
             client.prepare(SET_LEASES),
@@ -159,12 +120,10 @@ impl Session {
             client.prepare(UNPARK),
             client.prepare(PARK),
             client.prepare(ADD_GROUP),
-            client.prepare(ADD_GROUP_AND_TELL),
         )?;
         Ok(Self {
             link,
             lock,
-            check,
             state,
             heads,
             ledger,
@@ -179,21 +138,12 @@ impl Session {
             park,
             add_group,
             find_group,
-            add_group_and_tell,
+            tell,
         })
-    }
-
-    /// From now on this session writes in transactions alone.
-    pub(super) async fn guard(&self) -> Result<(), Failed> {
-        self.simple(GUARD).await
     }
 
     pub(super) fn client(&self) -> &Client {
         self.link.client()
-    }
-
-    pub(super) fn is_lost(&self) -> bool {
-        self.link.is_lost()
     }
 
     pub(super) async fn lost(&self) {
@@ -209,7 +159,7 @@ impl Session {
     pub(super) async fn begin(&self, wanted: Wanted) -> Result<Base, Failed> {
         let (_, _, state, heads, ledger, leases, cursors) = tokio::try_join!(
             biased;
-            self.simple(BEGIN),
+            self.simple("BEGIN"),
             self.lock(),
             self.state(),
             self.heads(&wanted.streams),
@@ -236,29 +186,11 @@ impl Session {
             self.forget_skipped(cursors),
             self.unpark(cursors),
             self.park(cursors),
-            self.add_group(*id, events, telling::grown(*position, told_by)),
+            self.add_group(*id),
+            self.tell(events, telling::grown(*position, told_by)),
             self.simple("COMMIT"),
         )?;
         Ok(())
-    }
-
-    /// Writes a group that rests on what was known before, all in one go, if that is still so; answers what time it is,
-    /// and when that was heard. After [`Failed::Differs`], `Busy` and `Broken` nothing was kept; after another error it
-    /// is not known.
-    pub(super) async fn commit_if(
-        &self,
-        left: &State,
-        group: &Group,
-        told_by: Uuid,
-    ) -> Result<(Timestamp, Instant), Failed> {
-        let (_, _, moment, _) = tokio::try_join!(
-            biased;
-            self.simple(BEGIN),
-            self.lock(),
-            self.check(left),
-            self.commit(group, told_by),
-        )?;
-        Ok(moment)
     }
 
     /// Ends a transaction that has written nothing.
@@ -272,7 +204,7 @@ impl Session {
         let found = async { Ok(self.client().query_one(&self.find_group, &[&group]).await?) };
         let (_, _, state, found, _) = tokio::try_join!(
             biased;
-            self.simple(BEGIN),
+            self.simple("BEGIN"),
             self.lock(),
             self.state(),
             found,
@@ -290,19 +222,6 @@ impl Session {
             1 => Ok(()),
             _ => Err(Failed::Broken("the row of the log is not there".into())),
         }
-    }
-
-    async fn check(&self, left: &State) -> Result<(Timestamp, Instant), Failed> {
-        let State { log_id, position, forgotten_until, now, ending, recorded_at: _, heard: _, unknown: _ } =
-            left;
-        let (position, forgotten, now) =
-            (column(position.get()), forgotten_until.as_micros(), now.as_micros());
-        let ending = ending.as_ref().map(|checksum| &checksum.0[..]);
-        let row = self
-            .client()
-            .query_one(&self.check, &[log_id, &forgotten, &position, &ending, &now, &CLOCK_TOLERANCE])
-            .await?;
-        Ok((Timestamp::from_micros(get(&row, 0)?), Instant::now()))
     }
 
     async fn state(&self) -> Result<State, Failed> {
@@ -465,11 +384,15 @@ impl Session {
         Ok(())
     }
 
-    async fn add_group(&self, id: Uuid, events: &[Arc<Event>], told: String) -> Result<(), Failed> {
-        match events.is_empty() {
-            true => self.client().execute(&self.add_group, &[&id]).await?,
-            false => self.client().execute(&self.add_group_and_tell, &[&id, &CHANNEL, &told]).await?,
-        };
+    async fn add_group(&self, id: Uuid) -> Result<(), Failed> {
+        self.client().execute(&self.add_group, &[&id]).await?;
+        Ok(())
+    }
+
+    async fn tell(&self, events: &[Arc<Event>], told: String) -> Result<(), Failed> {
+        if !events.is_empty() {
+            self.client().execute(&self.tell, &[&CHANNEL, &told]).await?;
+        }
         Ok(())
     }
 }

@@ -15,7 +15,6 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Shared;
-use super::alone::Left;
 use super::group::{Group, Wanted};
 use super::link::Failed;
 use super::session::Session;
@@ -33,8 +32,6 @@ pub(super) struct Writer {
     jobs: UnboundedReceiver<Job>,
     /// What was taken and not judged yet, since the connection was lost before it could be.
     taken: Vec<Job>,
-    /// What is known of the log after the last group.
-    left: Option<Left>,
 }
 
 /// What became of some jobs.
@@ -49,7 +46,7 @@ enum Written {
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, jobs: UnboundedReceiver<Job>) -> Self {
-        Self { shared, jobs, taken: Vec::new(), left: None }
+        Self { shared, jobs, taken: Vec::new() }
     }
 
     /// Works until every sender is gone. A panic is a failure for good: the task does not come back.
@@ -147,47 +144,6 @@ impl Writer {
     }
 
     async fn write(&mut self, session: &Session) -> Written {
-        if session.is_lost() {
-            return Written::NotYet;
-        }
-        match self.write_unread(session).await {
-            Some(written) => written,
-            None => self.write_read(session).await,
-        }
-    }
-
-    /// Writes what was taken without reading anything before, if all that it rests on is known and nothing of it is
-    /// refused. `None` if it has to be read: nothing was kept, nobody was answered, and all is still to be judged.
-    async fn write_unread(&mut self, session: &Session) -> Option<Written> {
-        let left = self.left.as_mut()?;
-        let (base, copies) = left.base_of(&self.taken, self.shared.head())?;
-        let state = base.state;
-        let group = Group::stage(std::mem::take(&mut self.taken), base);
-        if group.is_empty() || group.refuses() {
-            self.taken = group.undo(copies);
-            return None;
-        }
-        match self.shared.connector.within(session.commit_if(&state, &group, self.shared.id)).await {
-            Ok(moment) => {
-                left.heard(moment);
-                left.wrote(&group);
-                self.publish(group);
-                Some(Written::Settled)
-            }
-            Err(Failed::Differs(_) | Failed::Broken(_)) => {
-                self.taken = group.undo(copies);
-                None
-            }
-            Err(busy @ Failed::Busy) => {
-                group.refuse(&self.refusal(&busy));
-                Some(Written::Settled)
-            }
-            Err(failed) => Some(Written::Unknown(Box::new(group), failed)),
-        }
-    }
-
-    /// Reads what that which was taken rests on, and writes what it becomes.
-    async fn write_read(&mut self, session: &Session) -> Written {
         let connector = &self.shared.connector;
         let seen = self.shared.head();
         let base = connector.within(session.begin(Wanted::of(&self.taken))).await;
@@ -205,7 +161,6 @@ impl Writer {
                 };
             }
         };
-        Left::found(&mut self.left, &base);
         let group = Group::stage(std::mem::take(&mut self.taken), base);
         if group.is_empty() {
             let ended = connector.within(session.end()).await;
@@ -214,9 +169,6 @@ impl Writer {
         }
         match connector.within(session.commit(&group, self.shared.id)).await {
             Ok(()) => {
-                if let Some(left) = &mut self.left {
-                    left.wrote(&group);
-                }
                 self.publish(group);
                 Written::Settled
             }
@@ -233,7 +185,6 @@ impl Writer {
 
     /// Asks on another connection whether a group was kept, and tells everybody in it. Nothing else is written before.
     async fn settle(&mut self, group: Group, failed: &Failed) -> Option<Session> {
-        self.left = None;
         let until = Instant::now() + ASK_FOR;
         loop {
             let Some(session) = self.session().await else {
@@ -263,7 +214,7 @@ impl Writer {
                 self.shared.fail(&failed.to_string());
                 AppendError::Unavailable(failed.to_string().into())
             }
-            Failed::Lost(_) | Failed::Differs(_) | Failed::Refused(_) => {
+            Failed::Lost(_) | Failed::Refused(_) => {
                 tracing::error!(error = %failed, "a group could not be written");
                 AppendError::Unavailable(failed.to_string().into())
             }
@@ -281,12 +232,7 @@ fn unknown() -> AppendError {
 async fn open(shared: &Shared) -> Session {
     loop {
         let link = shared.connector.connect_at_last().await;
-        let opening = async {
-            let session = Session::new(link).await?;
-            session.guard().await?;
-            Ok(session)
-        };
-        match shared.connector.within(opening).await {
+        match shared.connector.within(Session::new(link)).await {
             Ok(session) => return session,
             Err(error) => {
                 tracing::error!(%error, "a connection to the database cannot be used");
