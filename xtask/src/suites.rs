@@ -77,41 +77,29 @@ macro_rules! fuzz {
     };
 }
 
+/// Runs some tests of the conformance suite for longer than `make test` does.
+macro_rules! conformance {
+    ($setting:literal, $tests:literal) => {
+        &[
+            "env",
+            $setting,
+            "cargo",
+            "test",
+            "--release",
+            "-p",
+            "sillage-conformance",
+            "--test",
+            "it",
+            $tests,
+            "--",
+            "--nocapture",
+        ]
+    };
+}
+
 const SOAK: Suite = &[
-    (
-        "a thousand crashes",
-        &[
-            "env",
-            "SILLAGE_CYCLES=1000",
-            "cargo",
-            "test",
-            "--release",
-            "-p",
-            "sillage-conformance",
-            "--test",
-            "it",
-            "crash::",
-            "--",
-            "--nocapture",
-        ],
-    ),
-    (
-        "nodes on one database, killed and hanging",
-        &[
-            "env",
-            "SILLAGE_KILLS=400",
-            "cargo",
-            "test",
-            "--release",
-            "-p",
-            "sillage-conformance",
-            "--test",
-            "it",
-            "postgres::kills::",
-            "--",
-            "--nocapture",
-        ],
-    ),
+    ("a thousand crashes", conformance!("SILLAGE_CYCLES=1000", "crash::")),
+    ("nodes on one database, killed and hanging", conformance!("SILLAGE_KILLS=400", "postgres::kills::")),
     ("places for finds", &["mkdir", "-p", "fuzz/corpus/frame", "fuzz/corpus/body", "fuzz/corpus/segment"]),
     ("frames", fuzz!("frame")),
     ("bodies", fuzz!("body")),

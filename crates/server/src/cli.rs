@@ -56,6 +56,11 @@ pub fn main(system: System) -> ExitCode {
 /// What a command ends with when it fails: a sentence that says what to do.
 type Failure = Box<dyn Error>;
 
+/// Waits for what one thread can do; commands other than `serve` have nothing else to do meanwhile.
+fn wait_for<T>(work: impl Future<Output = T>) -> std::io::Result<T> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work))
+}
+
 /// An event-sourced, real-time backend in one binary.
 #[derive(Parser)]
 #[command(name = "sillage", version, arg_required_else_help = true)]

@@ -10,10 +10,10 @@ use sillage_store::event_store::journal::{Folders, JournalOptions, JournalStore,
 use sillage_store::{EventStore, clock};
 use uuid::Uuid;
 
-use super::Failure;
 use super::data::{Data, explained};
 use super::events::check_epoch;
 use super::progress::Teller;
+use super::{Failure, wait_for};
 
 const SECONDS_OF_A_DAY: u64 = 24 * 3_600;
 
@@ -66,12 +66,11 @@ pub(crate) fn run(Archive { data, archive, old }: Archive) -> Result<(), Failure
         }
     };
     let mut teller = Teller::new("archiving");
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let moved = runtime.block_on(async {
+    let moved = wait_for(async {
         let moved = store.archive(before, move |progress| teller.tell(progress)).await;
         store.close().await;
         moved
-    })?;
+    })??;
     let to = archive.display();
     println!("{moved} files of the log were moved to {to}.");
     println!("Name it from now on: `sillage serve --archive {to}`, or SILLAGE_ARCHIVE for all commands.");

@@ -8,6 +8,8 @@ use uuid::Uuid;
 use super::Failure;
 use super::data::{Store, Stored};
 #[cfg(feature = "postgres")]
+use super::wait_for;
+#[cfg(feature = "postgres")]
 use crate::Log;
 
 #[derive(Args)]
@@ -34,9 +36,8 @@ pub(crate) fn run(Epoch { command }: Epoch) -> Result<(), Failure> {
     let (old, new) = match store.log()? {
         #[cfg(feature = "postgres")]
         Log::Postgres(database) => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let begun = sillage_store::event_store::postgres::begin_epoch(&database, id);
-            let epochs = runtime.block_on(begun)?;
+            let epochs = wait_for(begun)??;
             println!("Nodes that run end now: start them again.");
             epochs
         }

@@ -12,9 +12,9 @@ use sillage_store::EventStore;
 use sillage_store::event_store::journal::{JournalStore, LogError, Progress};
 use sillage_store::import::{BATCH_BYTES, Import as Bringing, ImportError, MAX_BATCH_EVENTS, Taken};
 
-use super::Failure;
 use super::data::{Stored, explained};
 use super::progress::Teller;
+use super::{Failure, wait_for};
 
 /// The longest line in bytes: every event fits, however its bytes are written.
 const MAX_LINE_BYTES: usize = 16 << 20;
@@ -55,8 +55,7 @@ pub(crate) fn run(import: Import) -> Result<(), Failure> {
         error => format!("the log in {} cannot be opened: {}", data.display(), explained(error)),
     })?;
     let store: Arc<dyn EventStore> = Arc::new(store);
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    runtime.block_on(async {
+    wait_for(async {
         let lines = Lines { input, number: 0, done_bytes: 0, total_bytes, format, tenant };
         let done = bring(Arc::clone(&store), lines).await;
         store.close().await;
@@ -66,7 +65,7 @@ pub(crate) fn run(import: Import) -> Result<(), Failure> {
             println!("{moved} of them were older than the last event of the log, and took its time.");
         }
         Ok(())
-    })
+    })?
 }
 
 async fn bring(store: Arc<dyn EventStore>, mut lines: Lines) -> Result<Taken, Failure> {

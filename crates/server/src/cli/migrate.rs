@@ -8,9 +8,9 @@ use sillage_store::event_store::journal::{Folders, LogError, Progress, RealDisk}
 use sillage_store::transfer::{Doing, Moved, migrate, migrate_back};
 use uuid::Uuid;
 
-use super::Failure;
 use super::data::{Data, database_at, explained};
 use super::progress::Teller;
+use super::{Failure, wait_for};
 
 #[derive(Args)]
 pub(crate) struct Migrate {
@@ -49,9 +49,8 @@ fn into_database(from: &Path, to: &str, archive: Option<PathBuf>) -> Result<(), 
         LeavingError::Log(error) => explained(error),
         error => Failure::from(error),
     })?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let moving = migrate(source, &database, Uuid::new_v4().as_u128(), telling());
-    let Moved { head, dropped, streams, commands } = runtime.block_on(moving)?;
+    let Moved { head, dropped, streams, commands } = wait_for(moving)??;
     println!(
         "The log is in the database {database}, and was checked there: {head} events, {streams} streams,"
     );
@@ -71,11 +70,9 @@ fn into_database(from: &Path, to: &str, archive: Option<PathBuf>) -> Result<(), 
 fn out_of_database(from: &str, to: &Path) -> Result<(), Failure> {
     let database = database_at(from)?;
     std::fs::create_dir_all(to)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ids = (Uuid::new_v4().as_u128(), Uuid::new_v4().as_u128());
     let journal = to.join("journal");
-    let Moved { head, streams, commands, .. } =
-        runtime.block_on(migrate_back(&database, &journal, ids, telling()))?;
+    let Moved { head, streams, commands, .. } = wait_for(migrate_back(&database, &journal, ids, telling()))??;
     let data = to.display();
     println!(
         "The log is in {data}, and was checked there: {head} events, {streams} streams, {commands} commands."

@@ -10,6 +10,8 @@ use sillage_store::clock;
 
 use super::Failure;
 use super::data::{Data, Keys, Store};
+#[cfg(feature = "postgres")]
+use super::wait_for;
 use crate::Config;
 #[cfg(feature = "postgres")]
 use crate::{Log, keys, node};
@@ -66,13 +68,12 @@ pub(crate) fn run(token: Token) -> Result<(), Failure> {
 #[cfg(feature = "postgres")]
 fn check(config: &Config, keys: &tokens::Keys) -> Result<(), Failure> {
     if let Log::Postgres(database) = &config.log {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
+        wait_for(async {
             let store = node::open_database(database).await?;
             let held = keys::hold(store.as_ref(), keys, &config.keys_file()).await;
             store.close().await;
             held
-        })?;
+        })??;
     }
     Ok(())
 }

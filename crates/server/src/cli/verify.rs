@@ -11,6 +11,8 @@ use super::Failure;
 use super::data::{Store, Stored, explained};
 use super::progress::Teller;
 #[cfg(feature = "postgres")]
+use super::wait_for;
+#[cfg(feature = "postgres")]
 use crate::Log;
 
 #[derive(Args)]
@@ -39,8 +41,7 @@ fn run_on_database(database: &Database) -> Result<(), Failure> {
         println!("{defect}");
         defects += 1;
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let verified = runtime.block_on(verify(database, told, |progress| teller.tell(progress)))?;
+    let verified = wait_for(verify(database, told, |progress| teller.tell(progress)))??;
     drop(teller);
     let Verified { head, events, dropped, streams, commands } = verified;
     println!("{events} events up to position {head}, {streams} streams, {commands} commands");

@@ -303,6 +303,15 @@ impl PostgresStore {
     }
 }
 
+/// A connection to a database that has a log in tables of this program, for whoever works on it beside the nodes.
+async fn log_in(database: &Database) -> Result<Link, PostgresError> {
+    let connector = Connector::new(database, &PostgresOptions::default())?;
+    let link = connector.connect_by(connector.deadline()).await?;
+    check_server(&link).await?;
+    migrations::check(link.client()).await?;
+    Ok(link)
+}
+
 async fn check_server(link: &Link) -> Result<(), PostgresError> {
     let settings = "SELECT current_setting('server_version_num')::integer, current_setting('server_version'),
         current_setting('server_encoding'), current_setting('fsync')";

@@ -12,7 +12,7 @@ use crate::event_store::sequencer::StreamKey;
 use crate::event_store::{Cut, Dropped, StoreError};
 
 /// How many events one statement drops at most.
-const PIECE: u64 = 1_000;
+const PIECE: i64 = 1_000;
 
 const DROP: &str = "
     WITH gone AS (
@@ -20,7 +20,7 @@ const DROP: &str = "
         FROM sillage.events
         WHERE tenant = $1 AND stream = $2 AND version <= $3 AND data IS NOT NULL
             AND version < (SELECT max(version) FROM sillage.events WHERE tenant = $1 AND stream = $2)
-        ORDER BY version LIMIT 1000 FOR UPDATE
+        ORDER BY version LIMIT $4 FOR UPDATE
     ), done AS (
         UPDATE sillage.events SET data = NULL, metadata = NULL
         FROM gone WHERE events.position = gone.position
@@ -40,7 +40,7 @@ pub(super) async fn run(shared: Arc<Shared>, cuts: Vec<Cut>) -> Result<Dropped, 
         loop {
             let piece = shared.pool.read(|reader| drop_piece(reader, key, *through)).await?;
             dropped += piece;
-            if piece.events < PIECE {
+            if piece.events < PIECE.unsigned_abs() {
                 break;
             }
         }
@@ -57,6 +57,7 @@ async fn drop_piece(
     (tenant, stream): &StreamKey,
     through: i64,
 ) -> Result<Dropped, Failed> {
-    let row = reader.client().query_one(DROP, &[&tenant.as_str(), &stream.as_str(), &through]).await?;
+    let row =
+        reader.client().query_one(DROP, &[&tenant.as_str(), &stream.as_str(), &through, &PIECE]).await?;
     Ok(Dropped { events: get::<i64>(&row, 0)?.unsigned_abs(), bytes: get::<i64>(&row, 1)?.unsigned_abs() })
 }

@@ -4,10 +4,10 @@ use sillage_kernel::Epoch;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::link::{Connector, Database};
+use super::link::Database;
 use super::session::LOCK;
 use super::telling::CHANNEL;
-use super::{PostgresError, PostgresOptions, check_server, migrations};
+use super::{PostgresError, log_in, migrations};
 
 const BEGIN_EPOCH: &str = "UPDATE sillage.log SET log_id = $1, renewed = true";
 
@@ -21,10 +21,7 @@ const HOLD: &str = "UPDATE sillage.cursors SET mode = 'held' WHERE mode = 'runni
 /// [`PostgresError`]; then nothing was changed, but for the loss of the connection at the very end: ask again what the
 /// epoch is.
 pub async fn begin_epoch(database: &Database, id: u128) -> Result<(Epoch, Epoch), PostgresError> {
-    let connector = Connector::new(database, &PostgresOptions::default())?;
-    let link = connector.connect_by(connector.deadline()).await?;
-    check_server(&link).await?;
-    migrations::check(link.client()).await?;
+    let link = log_in(database).await?;
     link.client().batch_execute("BEGIN").await?;
     let old = begin(link.client(), Uuid::from_u128(id)).await?;
     link.client().batch_execute("COMMIT").await?;

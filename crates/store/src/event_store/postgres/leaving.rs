@@ -9,11 +9,11 @@ use sillage_kernel::{EventId, Position, Timestamp};
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::link::{Connector, Database, Link};
+use super::link::{Database, Link};
 use super::rows::{self, STATE, State, column, get};
 use super::session::LOCK;
 use super::verify::{PAGE, PAGE_EVENTS};
-use super::{PostgresError, PostgresOptions, check_server, epoch, migrations};
+use super::{PostgresError, epoch, log_in};
 use crate::event_store::journal::{LeaseRecord, Progress};
 use crate::event_store::{CursorState, Lease, LedgerEntry, LedgerKey, MAX_PAGE_BYTES};
 use crate::transfer::{Piece, Rest};
@@ -45,10 +45,7 @@ pub(crate) struct Leaving {
 impl Leaving {
     /// Opens the log in a database, and lets nobody else write it.
     pub(crate) async fn open(database: &Database) -> Result<Self, PostgresError> {
-        let connector = Connector::new(database, &PostgresOptions::default())?;
-        let link = connector.connect_by(connector.deadline()).await?;
-        check_server(&link).await?;
-        migrations::check(link.client()).await?;
+        let link = log_in(database).await?;
         link.client().batch_execute(HOLD).await?;
         link.client().execute(LOCK, &[]).await?;
         let state = rows::state(&link.client().query_one(STATE, &[]).await?)?;

@@ -4,9 +4,9 @@
 use sillage_kernel::{Event, Position};
 use tokio_postgres::Client;
 
-use super::link::{Connector, Database};
+use super::link::Database;
 use super::rows::{self, column, columns};
-use super::{PostgresError, PostgresOptions, check_server, migrations};
+use super::{PostgresError, log_in};
 use crate::event_store::MAX_PAGE_BYTES;
 use crate::event_store::codec::is_dropped;
 use crate::event_store::journal::Progress;
@@ -60,10 +60,7 @@ pub async fn verify(
     on_defect: impl FnMut(String),
     on_progress: impl FnMut(Progress),
 ) -> Result<Verified, PostgresError> {
-    let connector = Connector::new(database, &PostgresOptions::default())?;
-    let link = connector.connect_by(connector.deadline()).await?;
-    check_server(&link).await?;
-    migrations::check(link.client()).await?;
+    let link = log_in(database).await?;
     let verified = run(link.client(), on_defect, on_progress).await;
     link.close().await;
     verified
